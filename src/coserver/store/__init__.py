@@ -1,0 +1,1 @@
+"""The promise kept in SQL: one contract, two databases."""

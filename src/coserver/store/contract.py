@@ -1,0 +1,225 @@
+"""What every store promises: the contract between the queue's rules and a database.
+
+Theory. A store keeps jobs in two tables: `coserver_job` holds the living, `coserver_done` the finished; a job is in
+exactly one of them, and moves by one transaction. Everything here is synchronous and thread-safe in the plainest way:
+a method blocks the calling thread for one short transaction, and each thread that calls uses a connection of its own
+(PostgreSQL) or the process's one writer (SQLite). Asynchronous callers bring a thread.
+
+All methods raise `StoreUnavailable` when the database cannot be reached or stays locked; a caller that does not know
+whether its transaction took effect asks: a worker by `held`, a producer cannot (and so submits again: at least once).
+
+Who is allowed to finish a job is decided by the fence (`model.job`): id, worker incarnation, claim number.
+
+A **worker incarnation** is one row of `coserver_worker`, made by `register` and never reused. It is *live* while its
+lease lasts; it is *dead* from the moment anybody noticed: its node (which learns of the death from the kernel) by
+`bury`, or any other worker when the lease ran out. A dead worker claims nothing more, and the jobs that it still holds
+are freed in bounded steps by every later `exchange` and `tick`, until none remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coserver.model.job import Claimed, Counts, JobFilter, JobInfo, NewJob, Outcome, State
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a worker can take: at most `limit` jobs whose (queue, task) is in `pairs`.
+
+    `pairs` are the combinations it provides now, in no particular order; better priorities come first over all pairs,
+    then older ones. `room` caps how many may come from one queue.
+    """
+
+    limit: int
+    pairs: Sequence[tuple[str, str]]
+    room: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one round trip brought.
+
+    `claimed`: jobs now running under this worker, best first. A job with `crashes > 0` comes alone. `stale`: ids of
+    finishes that changed nothing because the fence no longer fits. `next_due`: µs until the earliest scheduled job of
+    the store is due, None when there is none (or not looked up because jobs were claimed). `live`: False when this
+    worker's incarnation is dead: nothing was claimed, and it must register anew.
+    """
+
+    claimed: Sequence[Claimed]
+    stale: Sequence[int]
+    next_due: int | None
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """Who registers. `process` is `images/2` (or any stable name), `wake` how to rouse it when parked.
+
+    `wake` is the path of a Unix datagram socket on stores that one host shares, else None. `tasks` are the names that
+    it provides and `queues` those it reads, so that others can tell why a job waits. `token` identifies the process to
+    its node (COSERVER_TOKEN), None without a node.
+    """
+
+    process: str
+    host: str
+    pid: int
+    tasks: Sequence[str]
+    queues: Sequence[str]
+    wake: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job that the store believes to be running under a worker."""
+
+    id: int
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A finished job's end, as far as a worker has to know after a lost reply."""
+
+    id: int
+    claim: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What became of a dead worker's jobs: ids back in the queue (charged with a crash or not), and ids lost."""
+
+    uncharged: Sequence[int]
+    crashed: Sequence[int]
+    lost: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What one bounded `tick` did. `more`: something is left, so call again soon. `next_due`: as in `Exchange`."""
+
+    routed: int
+    promoted: int
+    rescued: int
+    pruned: int
+    more: bool
+    next_due: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """`version` of the tables (0: none), `latest` that this coserver brings, names of migrations still to apply."""
+
+    version: int
+    latest: int
+    pending: Sequence[str]
+
+
+class Listener(Protocol):
+    """Hears that work may have arrived or that jobs have ended. One per node, or per lone worker or client."""
+
+    def wait(self, timeout: float) -> bool:
+        """Block until something happened (True) or `timeout` seconds passed (False). Never misses what was committed
+        after the listener was made; may report more than there is. Reconnects by itself."""
+
+    def close(self) -> None:
+        """Release the connection; a blocked `wait` returns."""
+
+
+class Producer(Protocol):
+    """What a client needs."""
+
+    def submit(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Store the jobs in one transaction and return their ids in order. Afterwards rouse parked workers."""
+
+    def job(self, id: int) -> JobInfo | None:
+        """Return one job, living or finished, or None when there is none (any more)."""
+
+    def jobs(self, where: JobFilter, *, limit: int, before: int | None = None) -> list[JobInfo]:
+        """Return up to `limit` jobs by descending id, below `before` when given."""
+
+    def counts(self) -> Counts:
+        """Count jobs by state: living ones from the partial indexes, finished ones from the counters."""
+
+    def retry(self, ids: Sequence[int]) -> list[int]:
+        """Put finished jobs that did not succeed back into their queues with a fresh budget, under their old ids.
+
+        Returns the ids that were put back; succeeded, living and unknown ones are left alone."""
+
+    def listener(self) -> Listener:
+        """Open a listener for ends of jobs (used while waiting for results)."""
+
+
+class Worker(Protocol):
+    """What a worker needs: see the module's theory for leases and fences."""
+
+    def register(self, who: WorkerIdentity, *, lease: float) -> int:
+        """Create a live incarnation whose lease lasts `lease` seconds; return its number."""
+
+    def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
+        """In one transaction: record the outcomes, then claim new jobs, routing, promoting and rescuing a bounded
+        number on the way. With `want.limit == 0` it only records."""
+
+    def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
+        """Prolong the leases; return those of `workers` that are dead."""
+
+    def park(self, worker: int) -> bool:
+        """Mark the worker as parked and commit; afterwards look once more. True when there may be work (do not
+        sleep): something is queued, new or due that it can take."""
+
+    def held(self, worker: int) -> list[Held]:
+        """Return what is running under this worker according to the store."""
+
+    def settled(self, ids: Sequence[int]) -> list[Settled]:
+        """Of these jobs, return those that are finished, with the claim number of their finish."""
+
+    def leave(self, worker: int) -> None:
+        """End the incarnation: what it still holds goes back uncharged, its counters are folded."""
+
+
+class Keeping(Protocol):
+    """What a node needs besides."""
+
+    def bury(self, token: str, *, started: Sequence[int] | None, note: str) -> Rescue:
+        """The process known by `token` is dead, says the kernel: mark its workers dead and free all of their jobs.
+
+        `started` are the ids that had begun (charged with a crash; lost at their limit), None when unknown (then all
+        count as begun). `note` (signal or exit status and last output lines) is kept with jobs that are lost. Rouses
+        parked workers."""
+
+    def tick(self, *, retention: Sequence[tuple[State, int]] = (), limit: int = 500) -> Upkeep:
+        """One bounded pass of upkeep: route new rows, promote due ones, free jobs of dead or expired workers, prune
+        finished ones older than their state's retention (µs). Rouses parked workers when anything became ready."""
+
+    def live_tokens(self) -> list[tuple[int, str]]:
+        """Return (worker, token) of live workers that have a token, so that a node renews those it knows."""
+
+    def probe(self) -> bool:
+        """Cheap look, a few µs: has anything been committed by somebody else since the last call? May be wrong
+        towards True only."""
+
+
+class Schema(Protocol):
+    """The tables themselves."""
+
+    def migrate(self) -> list[str]:
+        """Apply pending migrations, each in its own transaction under a lock; return their names."""
+
+    def schema(self) -> SchemaStatus:
+        """Say which version the tables have."""
+
+
+class Store(Producer, Worker, Keeping, Schema, Protocol):
+    """All of it. `url` has its password masked."""
+
+    url: str
+
+    def close(self) -> None:
+        """Close every connection; later calls raise `StoreUnavailable`."""
+
+
+Opener = Callable[[str], Store]
