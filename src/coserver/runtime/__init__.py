@@ -1,0 +1,1 @@
+"""What runs: each file one thing that has a life of its own."""

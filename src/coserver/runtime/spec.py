@@ -1,0 +1,64 @@
+"""What a Python service process is told at its start: one record, built by the node, read by the process.
+
+It travels as JSON in the environment variable `COSERVER_SPEC`. The record is complete: a process reads no
+configuration file. Unknown keys are ignored, so that a newer node may start an older process during an upgrade.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+ENVIRONMENT = "COSERVER_SPEC"
+
+LEASE = 60.0
+"""Seconds that a worker's lease lasts; whoever renews it, node or worker, does so every third of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One Python service process.
+
+    `process` is `images/2`, `run` grows with every start of that process and is never reused. `store` is its URL,
+    password included; `bus` and `token` lead to the node, both None when there is none. `path` goes before `sys.path`
+    (absolute directories), `setup` is `module` or `module:function`, called before `tasks` (modules) are imported.
+    `queues` holds (queue, jobs at once) and `concurrency` caps their sum, None meaning no further cap; without queues
+    and tasks no worker runs. `threads` plain functions run at once. `asgi` and `wsgi` are `module:attribute`, of which
+    at most one is given, with `bind` as `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`. `started` is the file of
+    started jobs (see `runtime.started`), `wake` the directory for a socket that rouses the worker (SQLite only).
+    After a request to stop the process is gone within `stop_timeout` seconds.
+    """
+
+    site: str
+    service: str
+    process: str
+    run: int = 0
+    store: str | None = None
+    bus: str | None = None
+    token: str | None = None
+    path: tuple[str, ...] = ()
+    setup: str | None = None
+    tasks: tuple[str, ...] = ()
+    queues: tuple[tuple[str, int], ...] = ()
+    concurrency: int | None = None
+    threads: int = 8
+    asgi: str | None = None
+    wsgi: str | None = None
+    bind: str | None = None
+    started: str | None = None
+    wake: str | None = None
+    stop_timeout: float = 30.0
+
+
+def encode(spec: ServiceSpec) -> str:
+    """Return the specification as one line of JSON."""
+    return msgspec.json.encode(spec).decode()
+
+
+def decode(text: str) -> ServiceSpec:
+    """Return the specification that `text` holds; ValueError when it holds none."""
+    try:
+        return msgspec.json.decode(text, type=ServiceSpec)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"cannot read {ENVIRONMENT}: {error}; the node has to set it") from error
