@@ -340,8 +340,6 @@ class Log:
                 self.stamped = 0
             self.end = start
             self._stamp(start)
-            if self.max_bytes:  # small steps at the limit keep files near it
-                limit = min(limit, max(self.max_bytes - start, 0) + PAGE)
             moved = self._move(stream.pipe, limit)
         except BlockingIOError:
             return None
@@ -352,6 +350,12 @@ class Log:
         if self.max_bytes and moved and self.end > self.rotate_from:
             self._rotate_within(start, now)
         return moved
+
+    def room(self, most: int) -> int:
+        """How many bytes, up to `most`, to move at once: small steps at the limit keep files near it."""
+        if not self.max_bytes:
+            return most
+        return min(most, max(self.max_bytes - self.end, 0) + max(PAGE, self.max_bytes // 64))
 
     def _move(self, pipe: int, limit: int) -> int:
         if self.splices:
@@ -608,7 +612,8 @@ class Output:
     # -- pipes
 
     def _serve(self, stream: Stream, now: float) -> None:
-        moved = stream.log.accept(stream, stream.capacity, now)
+        room = stream.log.room(stream.capacity)
+        moved = stream.log.accept(stream, room, now)
         if moved is None:
             return
         if not moved:
@@ -622,7 +627,7 @@ class Output:
             stream.tally_since = now
             if busy and stream.capacity == PIPE_SMALL:
                 self._grow(stream, now)
-        if stream.capacity > PIPE_SMALL and moved < stream.capacity * 3 // 4 and not stream.resting:
+        if stream.capacity > PIPE_SMALL and moved < room * 3 // 4 and not stream.resting:
             stream.resting = True
             self.resting.append((now + PAUSE, stream))
             self.poll.modify(stream.pipe, 0)
@@ -666,7 +671,7 @@ class Output:
         fcntl.ioctl(stream.pipe, FIONREAD, count)
         left = count[0]
         while left > 0:
-            moved = stream.log.accept(stream, left, now)
+            moved = stream.log.accept(stream, stream.log.room(left), now)
             if not moved:
                 break
             stream.bytes += moved
