@@ -16,6 +16,9 @@ the claim returned. Every claim raises that number and nothing lowers it, so a f
 (a stopped worker that came back, a reply that was lost) changes nothing.
 
 Times are integer microseconds since 1970 UTC throughout the store.
+
+The records that exist once per job on the hot path (`Claimed` and the outcomes) are msgspec structs: making one costs
+a twentieth of a frozen dataclass, and they behave alike (frozen, compared by value, matched by class).
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+from msgspec import Struct
 
 
 class State(IntEnum):
@@ -61,12 +66,22 @@ DEFAULT_MAX_CRASHES = 3
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDefaults:
+    """What a task says of itself, for jobs whose producer left it open."""
+
+    queue: str = DEFAULT_QUEUE
+    max_crashes: int = DEFAULT_MAX_CRASHES
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job as its producer hands it to the store.
 
     `args` is JSON text: an array of positional arguments, an object of keyword arguments, or, for both, an object
-    whose key `*` holds the positional ones. `run_at` (µs UTC) and `delay` (µs, added to the store's clock) exclude
-    each other. `options` is JSON text of per-job overrides (`retries`, `timeout`, …), None when there are none.
+    whose key `*` holds the positional ones. `queue` None means the task's own default queue as its workers published
+    it (`WorkerIdentity.defaults`); while none of them ever has, the job waits as *new*. `run_at` (µs UTC) and `delay`
+    (µs, added to the store's clock) exclude each other. `max_crashes` None: what the task's workers published, else
+    three. `options` is JSON text of per-job overrides (`retries`, `timeout`, …), None when there are none.
     """
 
     task: str
@@ -75,12 +90,11 @@ class NewJob:
     priority: Priority = Priority.NORMAL
     run_at: int | None = None
     delay: int | None = None
-    max_crashes: int = DEFAULT_MAX_CRASHES
+    max_crashes: int | None = None
     options: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True, gc=False):
     """A job as a worker receives it. `claim` fences its finish; `attempt` counts attempts charged so far."""
 
     id: int
@@ -95,8 +109,7 @@ class Claimed:
     options: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(Struct, frozen=True, gc=False):
     """`result` is JSON text, or None for a function that returned None."""
 
     id: int
@@ -106,8 +119,7 @@ class Succeeded:
     finished_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, gc=False):
     """No attempt is left. `error` is JSON text of an object with `type`, `message`, `traceback`."""
 
     id: int
@@ -117,8 +129,7 @@ class Failed:
     finished_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True, gc=False):
     """The attempt failed and is charged; the job is due again `delay` µs from now. `error` as in `Failed`."""
 
     id: int
@@ -127,8 +138,7 @@ class Retry:
     delay: int
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True, gc=False):
     """Handed back as it was, uncharged and at its old place; it never started, or the worker must leave."""
 
     id: int

@@ -18,11 +18,11 @@ are freed in bounded steps by every later `exchange` and `tick`, until none rema
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from coserver.model.job import Claimed, Counts, JobFilter, JobInfo, NewJob, Outcome, State
+from coserver.model.job import Claimed, Counts, JobFilter, JobInfo, NewJob, Outcome, State, TaskDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class WorkerIdentity:
 
     `wake` is the path of a Unix datagram socket on stores that one host shares, else None. `tasks` are the names that
     it provides and `queues` those it reads, so that others can tell why a job waits. `token` identifies the process to
-    its node (COSERVER_TOKEN), None without a node.
+    its node (COSERVER_TOKEN), None without a node. `defaults` says of tasks what is not `TaskDefaults()`.
     """
 
     process: str
@@ -70,6 +70,7 @@ class WorkerIdentity:
     queues: Sequence[str]
     wake: str | None = None
     token: str | None = None
+    defaults: Mapping[str, TaskDefaults] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
