@@ -1,16 +1,16 @@
 """The node's side of its conversation with the keeper.
 
-The keeper is the parent of every process of the site and outlives the node; it has mechanism and no policy. This
-module is what the node needs to talk to it: frozen records for what is said, and `KeeperLink`, which speaks the
-frames of `coserver.host.keeper` on an asyncio loop.
+The keeper is the parent of every process of the site and outlives the node; it has mechanism and no policy.
+This module is what the node needs to talk to it: frozen records for what is said, and `KeeperLink`, which
+speaks the frames of `coserver.host.keeper` on an asyncio loop.
 
-Who is authoritative: the keeper for what is (which key has which process, how it ended), the node for what should be.
-A request is therefore not confirmed by its method; what came of it arrives as an event:
+Who is authoritative: the keeper for what is (which key has which process, how it ended), the node for what
+should be. A request is therefore not confirmed by its method; what came of it arrives as an event:
 
 * every spawn is answered by `Started`, `SpawnFailed` or `SpawnRefused`;
 * every `Started` is followed by exactly one `Exited`;
-* `SpawnFailed` and `Exited` stay with the keeper until `ack`. A node that dies before it acknowledged leaves them to its
-  successor, who finds them in `Welcome.children` and in no event.
+* `SpawnFailed` and `Exited` stay with the keeper until `ack`. A node that dies before it acknowledged
+  leaves them to its successor, who finds them in `Welcome.children` and in no event.
 
 Pings are answered from the event loop and nowhere else, so that a loop that hangs is noticed.
 """
@@ -40,7 +40,8 @@ class KeeperUnavailable(CoserverError):
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """Where a process's output goes. `path` takes stdout, and stderr too unless `error_path` names a second file.
+    """Where a process's output goes. `path` takes stdout, and stderr too unless `error_path` names a second
+    file.
 
     A file is rotated when it passes `max_bytes`; `keep` older ones stay beside it.
     """
@@ -55,7 +56,8 @@ class OutputSpec:
 class PassedSocket:
     """A held descriptor that a process inherits, from 3 upward in the order given.
 
-    `held` is its name in the keeper; `name` is what LISTEN_FDNAMES says (the held name when empty; never with a colon).
+    `held` is its name in the keeper; `name` is what LISTEN_FDNAMES says (the held name when empty; never
+    with a colon).
     """
 
     held: str
@@ -66,11 +68,12 @@ class PassedSocket:
 class SpawnSpec:
     """One process to start. Numbers only: names of users and groups are the node's to resolve.
 
-    `key` names the run ("mail/2#17") and is refused while the keeper still knows it. `mark` is the value of COSERVER_MARK in
-    `env`, by which descendants are recognised. None leaves an attribute as the keeper has it. `groups` are the
-    supplementary groups; None with a `gid` or `uid` means none at all. `rlimits` maps names such as "nofile" to (soft, hard), -1
-    for no limit. `output` None lets the process inherit the keeper's own stdout and stderr. stdin is always /dev/null.
-    LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES are added to `env` when `sockets` are passed.
+    `key` names the run ("mail/2#17") and is refused while the keeper still knows it. `mark` is the value of
+    COSERVER_MARK in `env`, by which descendants are recognised. None leaves an attribute as the keeper has
+    it. `groups` are the supplementary groups; None with a `gid` or `uid` means none at all. `rlimits` maps
+    names such as "nofile" to (soft, hard), -1 for no limit. `output` None lets the process inherit the
+    keeper's own stdout and stderr. stdin is always /dev/null. LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES are
+    added to `env` when `sockets` are passed.
     """
 
     key: str
@@ -96,8 +99,8 @@ class SpawnSpec:
 class Adoptee:
     """A process that lost its parent and came to the keeper.
 
-    `start_time` is the kernel's, in clock ticks since boot; with `pid` it names one process for ever. `key` is the run it is known
-    to stem from, None when nobody can say.
+    `start_time` is the kernel's, in clock ticks since boot; with `pid` it names one process for ever. `key`
+    is the run it is known to stem from, None when nobody can say.
     """
 
     pid: int
@@ -116,8 +119,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """`key` never ran its program. `stage` says which step failed: request, record, stdio, nice, rlimits, groups, gid, uid,
-    umask, chdir, sockets, exec or fork. To be acknowledged."""
+    """`key` never ran its program. `stage` says which step failed: request, record, stdio, nice, rlimits,
+    groups, gid, uid, umask, chdir, sockets, exec or fork. To be acknowledged."""
 
     key: str
     stage: str
@@ -127,7 +130,8 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class SpawnRefused:
-    """The request was not taken: the key is known already, or the keeper is ending. Nothing to acknowledge."""
+    """The request was not taken: the key is known already, or the keeper is ending. Nothing to
+    acknowledge."""
 
     key: str
     reason: str
@@ -137,8 +141,8 @@ class SpawnRefused:
 class Exited:
     """The leader of `key` ended, with an exit `code` or by a `signal` (never both). To be acknowledged.
 
-    Until then its process id stays taken, so its group can still be signalled. `adopted` are the processes that came to the
-    keeper as it ended. `at_monotonic_us` is CLOCK_MONOTONIC of this host.
+    Until then its process id stays taken, so its group can still be signalled. `adopted` are the processes
+    that came to the keeper as it ended. `at_monotonic_us` is CLOCK_MONOTONIC of this host.
     """
 
     key: str
@@ -152,7 +156,8 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """Somebody asked the keeper to end. `count` 1: stop everything in order; 2 or more: at once. Answer with `finish`."""
+    """Somebody asked the keeper to end. `count` 1: stop everything in order; 2 or more: at once. Answer
+    with `finish`."""
 
     signal: int
     count: int
@@ -170,7 +175,8 @@ Event = Started | SpawnFailed | SpawnRefused | Exited | Terminate | KeeperGone
 
 @dataclass(frozen=True, slots=True)
 class ChildRow:
-    """One run the keeper knows when the node arrives. `pid` and `start_time` are 0 if it never came to a process.
+    """One run the keeper knows when the node arrives. `pid` and `start_time` are 0 if it never came to a
+    process.
 
     `ended` is what the previous node did not acknowledge; None while the process starts or runs.
     """
@@ -187,8 +193,8 @@ class ChildRow:
 class Welcome:
     """All that a node needs to take over.
 
-    `generation` counts the nodes of this keeper from 1. `held` maps names to descriptors that now belong to the caller.
-    `terminate` is set when an ending was already asked for.
+    `generation` counts the nodes of this keeper from 1. `held` maps names to descriptors that now belong to
+    the caller. `terminate` is set when an ending was already asked for.
     """
 
     keeper_pid: int
@@ -204,7 +210,8 @@ class Welcome:
 class KeeperLink:
     """One node's connection to its keeper. Made by `connect`, ended by `close`; used on one event loop only.
 
-    `events` yields what the keeper says, in order, and ends with `KeeperGone`. After that every request does nothing.
+    `events` yields what the keeper says, in order, and ends with `KeeperGone`. After that every request
+    does nothing.
     """
 
     events: asyncio.Queue[Event]
@@ -226,8 +233,8 @@ class KeeperLink:
     async def connect(cls, fd: int, *, timeout: float = WELCOME_TIMEOUT) -> Self:
         """Greet the keeper on the inherited descriptor `fd`, which the link owns from now on.
 
-        Raises KeeperUnavailable when there is no keeper at the other end, it speaks another protocol, or says nothing
-        for `timeout` seconds.
+        Raises KeeperUnavailable when there is no keeper at the other end, it speaks another protocol, or
+        says nothing for `timeout` seconds.
         """
         try:
             channel = Channel(socket.socket(fileno=fd))
@@ -244,7 +251,9 @@ class KeeperLink:
             raise KeeperUnavailable(f"cannot reach the keeper: no answer within {timeout:g} s") from None
         except (OSError, EOFError, FrameError) as error:
             channel.close()
-            raise KeeperUnavailable(f"cannot reach the keeper: {error or 'it closed the connection'}") from error
+            raise KeeperUnavailable(
+                f"cannot reach the keeper: {str(error) or 'it closed the connection'}"
+            ) from error
         except BaseException:
             channel.close()
             raise
@@ -304,7 +313,8 @@ class KeeperLink:
         return bool(answer.get("ok", False))
 
     def ack(self, key: str) -> None:
-        """Forget an ended run: reap its leader, drain and close its output. Call it after the durable write."""
+        """Forget an ended run: reap its leader, drain and close its output. Call it after the durable
+        write."""
         self._send({"op": "ack", "key": key})
 
     def note(self, key: str, note: str) -> None:
@@ -312,7 +322,8 @@ class KeeperLink:
         self._send({"op": "note", "key": key, "note": note})
 
     def hold(self, name: str, fd: int) -> None:
-        """Let the keeper hold a duplicate of `fd` under `name`, replacing what it held there. The caller keeps `fd`."""
+        """Let the keeper hold a duplicate of `fd` under `name`, replacing what it held there. The caller
+        keeps `fd`."""
         self._send({"op": "hold", "name": name}, [fd])
 
     def release(self, name: str) -> None:
@@ -320,7 +331,8 @@ class KeeperLink:
         self._send({"op": "release", "name": name})
 
     async def adoptees(self) -> tuple[Adoptee, ...]:
-        """The processes that came to the keeper as orphans and are alive, with the run each stems from if known."""
+        """The processes that came to the keeper as orphans and are alive, with the run each stems from if
+        known."""
         answer = await self._ask({"op": "adoptees"})
         return _adoptees(answer.get("adoptees", ()))
 
@@ -329,7 +341,8 @@ class KeeperLink:
         self._send({"op": "notify", "state": state})
 
     def finish(self, code: int) -> None:
-        """End the site: once this node has left, the keeper ends what remains, output last, and exits with `code`."""
+        """End the site: once this node has left, the keeper ends what remains, output last, and exits with
+        `code`."""
         self._send({"op": "finish", "code": code})
 
     # -- the channel
@@ -453,10 +466,10 @@ async def _greet(channel: Channel) -> Welcome:
 
 
 async def _until_readable(loop: asyncio.AbstractEventLoop, fd: int) -> None:
-    ready = loop.create_future()
-    loop.add_reader(fd, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(fd)
 
