@@ -14,11 +14,10 @@ as such and never taken for a typing error or, worse, silently ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar, cast, dataclass_transform
+from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
 from coserver.config.shapes import Json, Shape
 
@@ -62,15 +61,19 @@ class Key:
         return self.shape.show(self.default)
 
 
-class Section(Shape[T], Generic[T]):
-    """A table whose keys are the fields of a record; `check` reads it and `schema` describes it, key by key."""
+class Section(Shape[T]):
+    """A table whose keys are the fields of a record; `check` reads it and `schema` describes it, key by key.
 
-    def __init__(self, record: type[Any], *, example: str) -> None:
+    `build` makes the value from the fields; it is the record itself where that is the value.
+    """
+
+    def __init__(self, record: type[Any], build: Callable[..., T], *, example: str) -> None:
         self.record = record
+        self.build = build
         self.expected = f"a table such as {example}"
 
 
-class Named(Shape[Mapping[str, T]], Generic[T]):
+class Named(Shape[Mapping[str, T]]):
     """A table of tables, named by the user: `[service.NAME]`; `what` is what one of them is called."""
 
     def __init__(self, record: type[T], *, what: str, example: str) -> None:
@@ -80,6 +83,7 @@ class Named(Shape[Mapping[str, T]], Generic[T]):
 
 
 _KEY = "coserver.key"
+_KEYS: dict[type[Any], Mapping[str, Key]] = {}
 
 
 def key(
@@ -125,7 +129,12 @@ def computed(
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(key, computed))
 def record(cls: type[T]) -> type[T]:
     """Make a frozen, keyword-only dataclass whose fields may be declared by `key` and `computed`."""
-    return dataclass(frozen=True, kw_only=True)(cls)
+    made = dataclass(frozen=True, kw_only=True)(cls)
+    entries = fields(made)  # type: ignore[arg-type]
+    declared = {entry.name: entry.metadata[_KEY] for entry in entries if _KEY in entry.metadata}
+    keys = {name: replace(declaration, name=name) for name, declaration in declared.items()}
+    _KEYS[made] = MappingProxyType(keys)
+    return made
 
 
 def later(**keys: str) -> Mapping[str, str]:
@@ -136,26 +145,9 @@ def later(**keys: str) -> Mapping[str, str]:
     return MappingProxyType(keys)
 
 
-@cache
 def keys_of(cls: type[Any]) -> Mapping[str, Key]:
     """Return the keys that a record declares, by name, in the order of declaration."""
-    found = {}
-    for entry in fields(cls):
-        declared = entry.metadata.get(_KEY)
-        if declared is not None:
-            found[entry.name] = Key(
-                entry.name,
-                declared.shape,
-                declared.doc,
-                declared.default,
-                declared.default_text,
-                declared.example,
-                declared.restart,
-                declared.kind,
-                declared.inherited,
-                declared.also,
-            )
-    return MappingProxyType(found)
+    return _KEYS[cls]
 
 
 def later_of(cls: type[Any]) -> Mapping[str, str]:

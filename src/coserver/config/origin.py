@@ -11,6 +11,25 @@ from coserver.errors import UsageError
 
 Kind = Literal["file", "profile", "node", "environment", "default"]
 
+KeyPath = tuple[str | int, ...]
+"""Names of tables and keys from the root, with integers for places in a list."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a key path as TOML would: `service.web.path[0]`, `service."odd name".command`."""
+    written = ""
+    for part in path:
+        if isinstance(part, int):
+            written += f"[{part}]"
+        else:
+            name = (
+                part if _BARE.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            )
+            written += f".{name}" if written else name
+    return written
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -80,21 +99,37 @@ class ConfigError(UsageError):
         self.problems = problems
 
 
-KeyPath = tuple[str | int, ...]
-"""Names of tables and keys from the root, with integers for places in a list."""
+class Problems:
+    """Collects what is wrong until everything has been looked at."""
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, int, str], Problem] = {}
+        self._spoiled: set[tuple[str, int, int]] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
-def dotted(path: KeyPath) -> str:
-    """Write a key path as TOML would: `service.web.path[0]`, `service."odd name".command`."""
-    written = ""
-    for part in path:
-        if isinstance(part, int):
-            written += f"[{part}]"
-        else:
-            name = (
-                part if _BARE.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    def add(self, origin: Origin, path: KeyPath, message: str) -> None:
+        """Add a problem, unless the same place was already blamed for the same thing.
+
+        A value stated in `[defaults.service]` is checked in every service that inherits it; it is one problem.
+        """
+        where = (origin.name, origin.line, origin.column)
+        if where not in self._spoiled:
+            self._found.setdefault((*where, message), Problem.of(origin, dotted(path), message))
+
+    def spoil(self, origin: Origin) -> None:
+        """Take no further problem at a place: what it means is unknown."""
+        self._spoiled.add((origin.name, origin.line, origin.column))
+
+    def take(self, error: ConfigError) -> None:
+        """Add everything that another step has found."""
+        for problem in error.problems:
+            self._found.setdefault((problem.file, problem.line, problem.column, problem.message), problem)
+
+    def raise_any(self) -> None:
+        """Raise `ConfigError` if there is any problem, sorted by file and line."""
+        if self._found:
+            raise ConfigError(
+                tuple(sorted(self._found.values(), key=lambda problem: (problem.file, problem.line)))
             )
-            written += f".{name}" if written else name
-    return written

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from coserver.config.keys import Named, Section, computed, key, later, record
 from coserver.config.origin import Origin
@@ -151,14 +151,16 @@ class RestartKeys:
     )
     LATER: ClassVar = later(reset_after="the uptime after which earlier ends are forgotten")
 
-    def policy(self) -> RestartPolicy:
+    @classmethod
+    def policy(cls, **stated: Any) -> RestartPolicy:
         """Return the rule that these keys state."""
+        keys = cls(**stated)
         return RestartPolicy(
-            when=self.when,
-            backoff_first=self.backoff[0],
-            backoff_max=self.backoff[1],
-            give_up=self.give_up,
-            expected=frozenset(self.expected),
+            when=keys.when,
+            backoff_first=keys.backoff[0],
+            backoff_max=keys.backoff[1],
+            give_up=keys.give_up,
+            expected=frozenset(keys.expected),
         )
 
 
@@ -231,10 +233,10 @@ class LimitKeys:
         memory="a memory limit by cgroup", cpu="a CPU limit by cgroup", pids="a limit by cgroup"
     )
 
-    def stated(self) -> Mapping[str, int]:
+    @classmethod
+    def limits(cls, **stated: int | None) -> Mapping[str, int]:
         """Return the limits that are set, by name; -1 is unlimited."""
-        found = {name: value for name, value in vars(self).items() if value is not None}
-        return MappingProxyType(found)
+        return MappingProxyType({name: value for name, value in stated.items() if value is not None})
 
 
 @record
@@ -358,7 +360,7 @@ class ServiceConfig:
         default_text="inherited",
     )
     limits: Mapping[str, int] = key(
-        Section(LimitKeys, example="{ nofile = 1024 }"),
+        Section(LimitKeys, LimitKeys.limits, example="{ nofile = 1024 }"),
         "What the kernel lets each process have.",
         default=MappingProxyType[str, int]({}),
         also=("rlimits", "ulimits"),
@@ -376,21 +378,21 @@ class ServiceConfig:
         also=("env_file", "envfile", "dotenv", "environment_file"),
     )
     restart: RestartPolicy = key(
-        Section(RestartKeys, example='{ when = "on-failure" }'),
+        Section(RestartKeys, RestartKeys.policy, example='{ when = "on-failure" }'),
         "What happens when a process ends that nobody stopped.",
         default=_POLICY,
         restart="nothing",
         also=("autorestart", "respawn"),
     )
     stop: StopPolicy = key(
-        Section(StopPolicy, example='{ signal = "TERM", timeout = "30s" }'),
+        Section(StopPolicy, StopPolicy, example='{ signal = "TERM", timeout = "30s" }'),
         "How a process is asked to end.",
         default=StopPolicy(),
         restart="nothing",
         also=("stopsignal", "stopwaitsecs", "kill"),
     )
     output: OutputPolicy = key(
-        Section(OutputPolicy, example='{ max_bytes = "20M", keep = 5 }'),
+        Section(OutputPolicy, OutputPolicy, example='{ max_bytes = "20M", keep = 5 }'),
         "What becomes of the lines a process prints.",
         default=OutputPolicy(),
         also=("log", "logs", "logging", "stdout", "logfile"),
@@ -434,10 +436,10 @@ class ServiceConfig:
 class DefaultsConfig:
     """`[defaults]`: values for whatever does not say otherwise."""
 
-    service: Mapping[str, object] = key(
-        Section(ServiceConfig, example="[defaults.service]"),
+    service: ServiceConfig = computed(
+        Section(ServiceConfig, ServiceConfig, example="[defaults.service]"),
         "Values for every service; tables are merged key by key.",
-        default=MappingProxyType[str, object]({}),
+        default_text="",
     )
 
 
@@ -463,19 +465,23 @@ class Document:
         restart="site",
     )
     site: SiteConfig = computed(
-        Section(SiteConfig, example="[site]"), "The site.", default_text="", also=("project",)
+        Section(SiteConfig, SiteConfig, example="[site]"), "The site.", default_text="", also=("project",)
     )
-    node: NodeConfig = computed(Section(NodeConfig, example="[node]"), "This host.", default_text="")
+    node: NodeConfig = computed(
+        Section(NodeConfig, NodeConfig, example="[node]"), "This host.", default_text=""
+    )
     app: AppConfig = computed(
-        Section(AppConfig, example="[app]"), "What Python services inherit.", default_text=""
+        Section(AppConfig, AppConfig, example="[app]"), "What Python services inherit.", default_text=""
     )
     defaults: DefaultsConfig = computed(
-        Section(DefaultsConfig, example="[defaults.service]"),
+        Section(DefaultsConfig, DefaultsConfig, example="[defaults.service]"),
         "Values for whatever does not say.",
         default_text="",
     )
     control: ControlConfig = computed(
-        Section(ControlConfig, example="[control]"), "How the node is reached.", default_text=""
+        Section(ControlConfig, ControlConfig, example="[control]"),
+        "How the node is reached.",
+        default_text="",
     )
     service: Mapping[str, ServiceConfig] = computed(
         Named(ServiceConfig, what="service", example="[service.web]"),
@@ -484,7 +490,9 @@ class Document:
         also=("services", "program", "process", "watcher", "app"),
     )
     retention: RetentionConfig = computed(
-        Section(RetentionConfig, example="[retention]"), "How long finished jobs are kept.", default_text=""
+        Section(RetentionConfig, RetentionConfig, example="[retention]"),
+        "How long finished jobs are kept.",
+        default_text="",
     )
     LATER: ClassVar = later(
         socket="shared listening sockets",

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from coserver.config.origin import KeyPath, Origin
+from coserver.config.read import parse_value
 from coserver.config.tree import Items, Leaf, Node, Table
 
 T = TypeVar("T")
@@ -59,6 +60,21 @@ class Shape(Generic[T_co]):
         """Return the value; raises `Refused`."""
         raise NotImplementedError
 
+    def take(self, node: Node) -> T_co:
+        """Like `read`, but text that came from outside TOML may stand for any kind of value.
+
+        `processes = "${COUNT}"` and `COSERVER_CFG__SERVICE__WEB__PROCESSES=3` state a number, because a number is
+        what the key accepts; where plain text is asked for, a "3" stays text.
+        """
+        readings = meanings(node, text=self.text)
+        for place, reading in enumerate(readings):
+            try:
+                return self.read(reading)
+            except Refused:
+                if place == len(readings) - 1:
+                    break
+        return self.read(readings[0])
+
     def show(self, value: Any) -> Json:
         """Return the value as JSON and TOML know it."""
         raise NotImplementedError
@@ -72,6 +88,19 @@ class Shape(Generic[T_co]):
         return Refused(
             [Finding((), node.origin, message or f"expected {self.expected}, found {described(node)}")]
         )
+
+
+def meanings(node: Node, *, text: bool) -> list[Node]:
+    """Return what a node may mean, the likeliest first: itself, or its text read as a TOML value."""
+    if not isinstance(node, Leaf) or not isinstance(node.value, str):
+        return [node]
+    outside = node.origin.kind == "environment" or node.origin.via or node.origin.secret is not None
+    if not outside or (text and node.origin.kind != "environment"):
+        return [node]
+    value = parse_value(node.value, node.origin)
+    if value is None or (text and not (isinstance(value, Leaf) and isinstance(value.value, str))):
+        return [node]
+    return [value, node]
 
 
 def described(node: Node) -> str:
@@ -246,7 +275,7 @@ class Listing(Shape[tuple[T, ...]]):
         found, findings = [], []
         for place, item in enumerate(node.items):
             try:
-                found.append(self._item.read(item))
+                found.append(self._item.take(item))
             except Refused as refused:
                 findings += _below(place, refused)
         if findings:
@@ -261,9 +290,16 @@ class Listing(Shape[tuple[T, ...]]):
 
 
 class Mapped(Shape[Mapping[str, T]]):
-    """A table whose names the user chooses; `check_name` raises `ValueError` for one that cannot be."""
+    """A table whose names the user chooses.
 
-    def __init__(self, item: Shape[T], check_name: Callable[[str], object], *, example: str) -> None:
+    `check_name` raises `ValueError` for a name that cannot be. `verbatim` says that capitals matter, so that an
+    override from the environment spells the name as it is.
+    """
+
+    def __init__(
+        self, item: Shape[T], check_name: Callable[[str], object], *, example: str, verbatim: bool = False
+    ) -> None:
+        self.verbatim = verbatim
         self.expected = f"a table such as {example}"
         self.unit = item.unit
         self.item = item
@@ -279,7 +315,7 @@ class Mapped(Shape[Mapping[str, T]]):
             except ValueError as error:
                 findings.append(Finding((name,), entry.origin, str(error)))
             try:
-                found[name] = self.item.read(entry)
+                found[name] = self.item.take(entry)
             except Refused as refused:
                 findings += _below(name, refused)
         if findings:

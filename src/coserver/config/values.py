@@ -63,7 +63,8 @@ def _label(text: str) -> str:
     return text
 
 
-def _host(text: str) -> str:
+def check_host(text: str) -> str:
+    """Return a node's name unchanged; raises `ValueError` for one that cannot be."""
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?", text, re.ASCII):
         raise ValueError(
             f'"{text}" cannot be a node\'s name: write a host name such as "web1" or "web1.example.org"'
@@ -119,7 +120,7 @@ def _nonempty(value: str) -> str:
 TEXT = Parsed(_text, _same, expected='text in quotes, such as "value"')
 USER = Parsed(_nonempty, _same, expected='the name of a user, such as "www-data"')
 NAME_TEXT = Parsed(check_name, _same, expected='a name such as "shop"', pattern=f"^{NAME}$")
-HOST = Parsed(_host, _same, expected='a host name such as "web1"')
+HOST = Parsed(check_host, _same, expected='a host name such as "web1"')
 LABELS = Listing(Parsed(_label, _same, expected='a label such as "web"'), example='["web", "linux"]')
 MODULES = Listing(Parsed(_module, _same, expected='a module such as "shop.tasks"'), example='["shop.tasks"]')
 OBJECT = Parsed(_object, _same, expected='a module and an object in it, such as "shop.web:app"')
@@ -130,7 +131,10 @@ PATTERNS = Listing(
     Parsed(_nonempty, _same, expected='a pattern such as "conf.d/*.toml"'), example='["conf.d/*.toml"]'
 )
 ENVIRONMENT = Mapped(
-    Parsed(_text, _same, expected='text in quotes, such as "8000"'), check_variable, example='{ DEBUG = "1" }'
+    Parsed(_text, _same, expected='text in quotes, such as "8000"'),
+    check_variable,
+    example='{ DEBUG = "1" }',
+    verbatim=True,
 )
 
 DURATION = Parsed(
