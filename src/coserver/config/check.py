@@ -8,7 +8,7 @@ of echoes. The ledger also notes each key's value and origin, which is what `con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from coserver.config.keys import UNSET, Key, Named, Section, keys_of, later_of
 from coserver.config.origin import KeyPath, Origin, Problems, dotted
 from coserver.config.records import Document, Setting
-from coserver.config.shapes import Mapped, Refused, Shape, described, meanings
+from coserver.config.shapes import Mapped, Refused, described, meanings
 from coserver.config.tree import Node, Table
 
 DEFAULT = Origin("default", "default", Path())
@@ -30,8 +30,17 @@ class Ledger:
     problems: Problems
     settings: dict[str, Setting] = field(default_factory=dict)
 
-    def set(self, path: KeyPath, shape: Shape[Any], value: object, origin: Origin) -> None:
-        self.settings[dotted(path)] = Setting(None if value is None else shape.show(value), origin)
+    def set(self, path: KeyPath, declared: Key, value: object, origin: Origin) -> None:
+        """Note the value of a key; None is unset."""
+        shown = None if value is None else declared.shape.show(value)
+        self.settings[dotted(path)] = Setting(shown, origin, declared)
+
+    def set_entries(self, path: KeyPath, declared: Key, shape: Mapped[Any], value: Any, node: Table) -> None:
+        """Note the entries of a table whose names the user chose: each may come from another place."""
+        for name, entry in value.items():
+            self.settings[dotted((*path, name))] = Setting(
+                shape.item.show(entry), node.entries[name].origin, declared
+            )
 
 
 @dataclass(slots=True)
@@ -48,7 +57,7 @@ class Values:
         """Give a computed key its value unless it is stated."""
         if name not in self.found:
             self.found[name] = value
-            self.ledger.set((*self.path, name), keys_of(self.record)[name].shape, value, DEFAULT)
+            self.ledger.set((*self.path, name), keys_of(self.record)[name], value, DEFAULT)
 
     def hide(self, *names: str) -> None:
         """Show nothing of keys that mean nothing here."""
@@ -103,13 +112,11 @@ def read_value(declared: Key, node: Node | None, path: KeyPath, ledger: Ledger) 
         except Refused as refused:
             for finding in refused.findings:
                 ledger.problems.add(finding.origin, (*path, *finding.path), finding.message)
-    if isinstance(shape, Mapped) and isinstance(value, Mapping) and isinstance(node, Table):
-        # Entries of one table may come from several places.
-        for name, entry in value.items():
-            ledger.set((*path, name), shape.item, entry, node.entries[name].origin)
+    if isinstance(shape, Mapped) and isinstance(node, Table) and origin is not DEFAULT and value:
+        ledger.set_entries(path, declared, shape, value, node)
     else:
         # A computed key keeps its place in the order of settings until it is filled.
-        ledger.set(path, shape, None if value is UNSET else value, origin)
+        ledger.set(path, declared, None if value is UNSET else value, origin)
     return value
 
 

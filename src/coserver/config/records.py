@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from coserver.config.keys import Named, Section, computed, key, later, record
+from coserver.config.keys import Key, Named, Section, computed, key, later, record
 from coserver.config.origin import Origin
 from coserver.config.shapes import Choice, Command, FilePath, Flag, Integer, Json, Listing, Mapped, Off
 from coserver.config.values import (
@@ -506,10 +506,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of the effective configuration: its value as JSON knows it, and where that came from."""
+    """One key of the effective configuration: its value as JSON knows it, where that came from, and its declaration.
+
+    An entry of a table whose names the user chooses has the declaration of the table.
+    """
 
     value: Json
     origin: Origin
+    key: Key
 
 
 @dataclass(frozen=True, slots=True)
