@@ -1,0 +1,397 @@
+"""`@task`: a function that can be called here, or submitted to run elsewhere.
+
+Theory. A task stays the function it was: calling it calls it. Beside that it has a name under which jobs find it in
+another process, and `submit`, typed as the function itself. Everything that may be wrong about a call is found when it
+is submitted, before any store is touched; so a job that is in the store can be run.
+
+A task's name is where its function stands, `shop.jobs:resize`, because the worker that imports `shop.jobs` then knows
+it under the same name. A function that no import can reach, inside another one or in `__main__`, must be given a name.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+from coserver.errors import InvalidArguments, UsageError
+from coserver.model import units
+from coserver.model.job import DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, NewJob, Priority
+from coserver.model.retry import RetryPolicy
+from coserver.tasks import binding
+from coserver.tasks.arguments import Parameters, ResultReader, result_text
+from coserver.tasks.handle import Job
+from coserver.tasks.options import (
+    Options,
+    PriorityName,
+    options,
+    policy_over,
+    priority_named,
+    queue_named,
+    refuse_unbuilt,
+    retry,
+)
+from coserver.tasks.registry import place, registry
+from coserver.tasks.retry import Retry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+OnLost = Literal["retry", "fail"]
+
+_UNSET = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound(Generic[R_co]):
+    """A call of a task that was checked but not submitted: what `bind` returns and `submit_many` takes."""
+
+    task: Task[..., R_co]
+    args: str
+    options: Options
+
+    def submit(self) -> Job[R_co]:
+        """Submit this call as a job."""
+        return self.task._submit([self._job()])[0]
+
+    async def asubmit(self) -> Job[R_co]:
+        """As `submit`, without blocking the event loop."""
+        return (await self.task._asubmit([self._job()]))[0]
+
+    def _job(self, under: Options = _UNSET) -> NewJob:
+        return self.task._new_job(self.args, self.options.over(under))
+
+
+class _Submittable(Generic[P, R_co]):
+    """The calls that a task and a task with options share."""
+
+    __slots__ = ()
+
+    def _task(self) -> Task[P, R_co]:
+        raise NotImplementedError
+
+    def _options(self) -> Options:
+        raise NotImplementedError
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
+        """Store a job that calls the function with these arguments, and return its handle.
+
+        Raises `InvalidArguments` before anything is stored, `NotConfigured` when no store is known, and
+        `StoreUnavailable`.
+        """
+        task = self._task()
+        return task._submit([task._new_job(task.parameters.encode(args, kwargs), self._options())])[0]
+
+    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
+        """As `submit`, without blocking the event loop."""
+        task = self._task()
+        return (await task._asubmit([task._new_job(task.parameters.encode(args, kwargs), self._options())]))[
+            0
+        ]
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
+        """The same as `submit`."""
+        return self.submit(*args, **kwargs)
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R_co]:
+        """Check a call and keep it for `submit_many`. Raises `InvalidArguments`."""
+        task = self._task()
+        return Bound(task, task.parameters.encode(args, kwargs), self._options())
+
+    def submit_many(self, calls: Iterable[Bound[R_co]]) -> list[Job[R_co]]:
+        """Store many bound calls of this task in one transaction, all or none, and return their handles in order.
+
+        A call's own options go before those stated here.
+        """
+        return self._task()._submit(self._jobs(calls))
+
+    async def asubmit_many(self, calls: Iterable[Bound[R_co]]) -> list[Job[R_co]]:
+        """As `submit_many`, without blocking the event loop."""
+        return await self._task()._asubmit(self._jobs(calls))
+
+    def _jobs(self, calls: Iterable[Bound[R_co]]) -> list[NewJob]:
+        task, under = self._task(), self._options()
+        jobs = []
+        for call in calls:
+            if getattr(call, "task", None) is not task:
+                raise InvalidArguments(
+                    f"cannot submit {task.name}: {call!r} is no call of it; make each one with its bind(…)"
+                )
+            jobs.append(call._job(under))
+        return jobs
+
+
+class Task(_Submittable[P, R_co]):
+    """A declared task: `P` are the parameters of its function, `R` is what its job's result is.
+
+    Made by `@task`, never directly. `name` is what jobs carry, `aliases` are former names, `queue` and `priority` where
+    its jobs go unless the submit says otherwise, `function` is what was declared.
+    """
+
+    is_async: bool
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        aliases: tuple[str, ...],
+        queue: str | None,
+        priority: Priority,
+        policy: RetryPolicy,
+        max_crashes: int,
+    ) -> None:
+        functools.update_wrapper(cast(Any, self), function)
+        self.function = function
+        self.name = name
+        self.aliases = aliases
+        self.queue = queue
+        self.priority = priority
+        self.max_crashes = max_crashes
+        self._policy = policy
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __reduce__(self) -> str:
+        # Found by its place in its module, like the function itself.
+        return self.function.__qualname__
+
+    @functools.cached_property
+    def parameters(self) -> Parameters:
+        """The codec of its arguments. Made at first use, when every name in the annotations exists."""
+        return Parameters(self.name, self.function)
+
+    @functools.cached_property
+    def _results(self) -> ResultReader:
+        return ResultReader(self.function)
+
+    def options(
+        self,
+        *,
+        priority: PriorityName | None = None,
+        delay: units.Duration | None = None,
+        queue: str | None = None,
+        retries: int | Retry | None = None,
+        unique: None = None,
+        connection: None = None,
+    ) -> TaskWithOptions[P, R_co]:
+        """Return the task with other options for its submits: `resize.options(priority="high").submit("a.png")`.
+
+        `delay`: at the earliest this long after the submit ("10m", a timedelta or seconds). `retries`: instead of the
+        task's own. Raises `UsageError`.
+        """
+        refuse_unbuilt(f"submit {self.name}", {"unique": unique, "connection": connection})
+        return TaskWithOptions(self, options(priority=priority, delay=delay, queue=queue, retries=retries))
+
+    # For the worker -----------------------------------------------------------------------------------------
+
+    def decode_args(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a job's arguments as its function takes them. Raises `InvalidArguments`."""
+        return self.parameters.decode(text)
+
+    def encode_result(self, value: Any) -> str | None:
+        """Return a result as JSON text, None for None. Raises `TypeError` for what JSON cannot hold."""
+        return None if value is None else result_text(value)
+
+    def decode_result(self, text: str | None) -> Any:
+        """Return the result that JSON text stands for, as the return annotation says."""
+        return self._results.read(text)
+
+    def policy(self, options: str | None) -> RetryPolicy:
+        """Return when a job with these options (JSON text) is tried again."""
+        return self._policy if options is None else policy_over(self._policy, options)
+
+    # For the calls above ------------------------------------------------------------------------------------
+
+    def _task(self) -> Task[P, R_co]:
+        return self
+
+    def _options(self) -> Options:
+        return _UNSET
+
+    def _new_job(self, args: str, said: Options) -> NewJob:
+        return NewJob(
+            self.name,
+            args,
+            said.queue or self.queue or DEFAULT_QUEUE,
+            self.priority if said.priority is None else said.priority,
+            None,
+            said.delay,
+            self.max_crashes,
+            said.retries,
+        )
+
+    def _submit(self, jobs: Sequence[NewJob]) -> list[Job[R_co]]:
+        submitter = binding.current()
+        ids = submitter.enqueue(jobs) if jobs else []
+        return [Job(number, submitter, created=True) for number in ids]
+
+    async def _asubmit(self, jobs: Sequence[NewJob]) -> list[Job[R_co]]:
+        submitter = binding.current()
+        ids = await submitter.aenqueue(jobs) if jobs else []
+        return [Job(number, submitter, created=True) for number in ids]
+
+
+class PlainTask(Task[P, R_co]):
+    """A task whose function is plain: it runs in a thread, and calling it here returns its value."""
+
+    is_async = False
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function here and now; nothing is submitted."""
+        result: R_co = self.function(*args, **kwargs)
+        return result
+
+
+class AsyncTask(Task[P, R_co]):
+    """A task whose function is a coroutine function: it runs in the loop, and calling it here returns a coroutine."""
+
+    is_async = True
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Call the function here and now; nothing is submitted."""
+        coroutine: Coroutine[Any, Any, R_co] = self.function(*args, **kwargs)
+        return coroutine
+
+
+class TaskWithOptions(_Submittable[P, R_co]):
+    """A task and the options that its submits get."""
+
+    __slots__ = ("_said", "task")
+
+    def __init__(self, task: Task[P, R_co], said: Options) -> None:
+        self.task = task
+        self._said = said
+
+    def __repr__(self) -> str:
+        return f"<{self.task!r} with {self._said}>"
+
+    def _task(self) -> Task[P, R_co]:
+        return self.task
+
+    def _options(self) -> Options:
+        return self._said
+
+
+# A coroutine function is also a function that returns something, so the two overloads overlap; checkers take the first
+# that fits, which is what is meant.
+
+
+class Declare(Protocol):
+    """What `@task(…)` with arguments is: a decorator."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> PlainTask[P, R]: ...
+
+
+@overload
+def task(  # type: ignore[overload-overlap]
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncTask[P, R]: ...
+@overload
+def task(function: Callable[P, R], /) -> PlainTask[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    aliases: Sequence[str] = (),
+    queue: str | None = None,
+    priority: PriorityName = "normal",
+    retries: int | Retry = 0,
+    on_lost: OnLost = "retry",
+    timeout: None = None,
+    isolate: Literal[False] = False,
+) -> Declare: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    aliases: Sequence[str] = (),
+    queue: str | None = None,
+    priority: PriorityName = "normal",
+    retries: int | Retry = 0,
+    on_lost: OnLost = "retry",
+    timeout: object = None,
+    isolate: object = False,
+) -> Any:
+    """Declare a function as a task: `@task`, or `@task(queue="mail", retries=3)`.
+
+    `name`: what jobs carry, by default `module:function`. `aliases`: former names, under which queued jobs still find
+    it. `queue`, `priority`: where its jobs go. `retries`: how many attempts follow a failed first one, or a `Retry`.
+    `on_lost`: what happens when a worker dies while running it, "retry" (so write it idempotent; three deaths are the
+    end) or "fail". An `async def` runs in the worker's loop, a plain `def` in a thread. Raises `UsageError`.
+    """
+
+    def declare(function: Callable[..., Any]) -> Task[..., Any]:
+        _refuse_odd(function)
+        found: object = name if name is not None else _name_of(function)
+        if not isinstance(found, str) or not found.strip() or not found.isprintable():
+            raise UsageError(f"cannot declare {place(function)} as a task: {found!r} is no name")
+        refuse_unbuilt(f"declare task {found}", {"timeout": timeout, "isolate": isolate})
+        if isinstance(aliases, str):
+            raise UsageError(
+                f"cannot declare task {found}: aliases must be a list; write aliases=[{aliases!r}]"
+            )
+        if on_lost not in ("retry", "fail"):
+            raise UsageError(f'cannot declare task {found}: on_lost is {on_lost!r}; write "retry" or "fail"')
+        kind: type[Task[..., Any]] = AsyncTask if inspect.iscoroutinefunction(function) else PlainTask
+        made = kind(
+            function,
+            name=found,
+            aliases=tuple(aliases),
+            queue=None if queue is None else queue_named(queue),
+            priority=priority_named(priority),
+            policy=retry(retries).policy(),
+            max_crashes=DEFAULT_MAX_CRASHES if on_lost == "retry" else 1,
+        )
+        registry.add(made)
+        return made
+
+    return declare if function is None else declare(function)
+
+
+def _refuse_odd(function: Any) -> None:
+    if isinstance(function, (staticmethod, classmethod)) or not inspect.isroutine(function):
+        shown = getattr(function, "__qualname__", None) or repr(function)
+        raise UsageError(
+            f"cannot declare {shown} as a task: it is {_kind(function)}; put @task next to a plain or async function"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise UsageError(
+            f"cannot declare {place(function)} as a task: it is a generator, which has no single result; return a list"
+        )
+    first = next(iter(inspect.signature(function).parameters), None)
+    if first in ("self", "cls") and "." in function.__qualname__.rpartition("<locals>.")[2]:
+        raise UsageError(
+            f"cannot declare {place(function)} as a task: it is a method, and no object would come with a job; move "
+            "it out of its class, or make it a @staticmethod (written above @task)"
+        )
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    if function.__module__ == "__main__":
+        where = "in __main__, which a worker knows under another name"
+    elif "<" in function.__qualname__:
+        where = "inside a function, where a worker cannot find it"
+    else:
+        return f"{function.__module__}:{function.__qualname__}"
+    raise UsageError(
+        f"cannot declare {place(function)} as a task: it stands {where}; move it to a module, or give it a name with "
+        '@task(name="…")'
+    )
+
+
+def _kind(thing: object) -> str:
+    if inspect.isclass(thing):
+        return "a class"
+    name = type(thing).__name__
+    return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}"
