@@ -233,13 +233,15 @@ def close_all(descriptors: Iterable[int]) -> None:
 
 
 class Stat:
-    """What /proc says of a process: state letter, group, session, start time in clock ticks since boot."""
+    """What /proc says of a process: state letter, parent, group, session, start time in clock ticks since
+    boot."""
 
-    __slots__ = ("group", "session", "start", "state")
+    __slots__ = ("group", "parent", "session", "start", "state")
 
     def __init__(self, text: bytes) -> None:
         fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold blanks and brackets
         self.state = fields[0].decode("ascii")
+        self.parent = int(fields[1])
         self.group = int(fields[2])
         self.session = int(fields[3])
         self.start = int(fields[19])
@@ -260,6 +262,14 @@ def children_of(pid: int) -> list[int]:
     return [
         int(child) for thread in threads for child in read_proc(f"/proc/{pid}/task/{thread}/children").split()
     ]
+
+
+def mark_of(pid: int) -> str:
+    """The COSERVER_MARK in a process's environment; empty if it has none, hides it or is not ours."""
+    for text in read_proc(f"/proc/{pid}/environ").split(b"\0"):
+        if text.startswith(b"COSERVER_MARK="):
+            return text.partition(b"=")[2].decode("utf-8", "surrogateescape")
+    return ""
 
 
 def read_proc(path: str) -> bytes:
@@ -521,7 +531,7 @@ def become(program: Program, ground: Ground, tell: int) -> NoReturn:
             os.chdir(program.cwd)
         stage = "exec"
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execvpe(program.argv[0], program.argv, program.env)
+        execute(program.argv, program.env)
     except OSError as error:
         report = f"{stage}\0{error.errno or 0}\0{error.strerror or error}"
     except BaseException as error:
@@ -530,6 +540,24 @@ def become(program: Program, ground: Ground, tell: int) -> NoReturn:
         os.write(tell, to_bytes(report))
     finally:
         os._exit(127)
+
+
+def execute(argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:
+    """Execute a program, looked for in the PATH of its own environment unless it is named with a slash.
+
+    (`os.execvpe` would import modules first, which the user of the process may not be able to read any more.)
+    """
+    if b"/" in argv[0]:
+        os.execve(argv[0], argv, env)
+    refused: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for directory in env.get(b"PATH", to_bytes(os.defpath)).split(b":"):
+        try:
+            os.execve(os.path.join(directory or b".", argv[0]), argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except PermissionError as error:
+            refused = error
+    raise refused
 
 
 def place_descriptors(descriptors: list[int], tell: int) -> int:
@@ -741,9 +769,7 @@ class Keeper:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        changed = [
-            number for number in signal.valid_signals() if signal.getsignal(number) is not signal.SIG_DFL
-        ]
+        changed = [n for n in map(int, signal.valid_signals()) if signal.getsignal(n) is not signal.SIG_DFL]
         self.watch(hear, self.on_signals, hear)
         table = Table(os.path.join(self.settings.state, "children"))
         return Ground(table, changed, nofile, null)
@@ -843,13 +869,9 @@ class Keeper:
         for leader in (stat.session, stat.group):
             if leader in self.leaders:
                 return self.leaders[leader].key
-        marks = [
-            text[len(b"COSERVER_MARK=") :]
-            for text in read_proc(f"/proc/{pid}/environ").split(b"\0")
-            if text.startswith(b"COSERVER_MARK=")
-        ]
+        mark = mark_of(pid)
         for child in self.children.values():
-            if marks and child.mark and to_bytes(child.mark) == marks[0]:
+            if mark and mark == child.mark:
                 return child.key
         return None
 
