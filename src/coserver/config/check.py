@@ -17,7 +17,7 @@ from typing import Any
 from coserver.config.keys import UNSET, Key, Named, Section, keys_of, later_of
 from coserver.config.origin import KeyPath, Origin, Problems, dotted
 from coserver.config.records import Document, Setting
-from coserver.config.shapes import Mapped, Refused, described, meanings
+from coserver.config.shapes import Mapped, Refused, described
 from coserver.config.tree import Node, Table
 
 DEFAULT = Origin("default", "default", Path())
@@ -33,14 +33,13 @@ class Ledger:
     def set(self, path: KeyPath, declared: Key, value: object, origin: Origin) -> None:
         """Note the value of a key; None is unset."""
         shown = None if value is None else declared.shape.show(value)
-        self.settings[dotted(path)] = Setting(shown, origin, declared)
+        self.settings[dotted(path)] = Setting(shown, origin, declared.default_text)
 
-    def set_entries(self, path: KeyPath, declared: Key, shape: Mapped[Any], value: Any, node: Table) -> None:
+    def set_entries(self, path: KeyPath, shape: Mapped[Any], value: Any, node: Table) -> None:
         """Note the entries of a table whose names the user chose: each may come from another place."""
         for name, entry in value.items():
-            self.settings[dotted((*path, name))] = Setting(
-                shape.item.show(entry), node.entries[name].origin, declared
-            )
+            shown = shape.item.show(entry)
+            self.settings[dotted((*path, name))] = Setting(shown, node.entries[name].origin, named=True)
 
 
 @dataclass(slots=True)
@@ -113,7 +112,7 @@ def read_value(declared: Key, node: Node | None, path: KeyPath, ledger: Ledger) 
             for finding in refused.findings:
                 ledger.problems.add(finding.origin, (*path, *finding.path), finding.message)
     if isinstance(shape, Mapped) and isinstance(node, Table) and origin is not DEFAULT and value:
-        ledger.set_entries(path, declared, shape, value, node)
+        ledger.set_entries(path, shape, value, node)
     else:
         # A computed key keeps its place in the order of settings until it is filled.
         ledger.set(path, declared, None if value is UNSET else value, origin)
@@ -136,9 +135,8 @@ def as_table(node: Node | None, path: KeyPath, ledger: Ledger, expected: str) ->
     """Return a node as a table; nothing, or something else, which is a problem, is an empty one."""
     if node is None:
         return Table({}, DEFAULT)
-    for meaning in meanings(node, text=False):
-        if isinstance(meaning, Table):
-            return meaning
+    if isinstance(node, Table):
+        return node
     ledger.problems.add(
         node.origin, path, f"expected {expected or f'a table, [{dotted(path)}]'}, found {described(node)}"
     )

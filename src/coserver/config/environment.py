@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from coserver.config.keys import Named, Section, keys_of, later_of
-from coserver.config.origin import Origin, Problems
+from coserver.config.origin import Origin, Problems, dotted
+from coserver.config.read import parse_value
 from coserver.config.records import Document
 from coserver.config.shapes import Mapped
 from coserver.config.tree import Leaf, Node, Table, overlay
@@ -30,13 +32,13 @@ def override(table: Table, environ: Mapping[str, str], base: Path, problems: Pro
         if not variable.startswith(PREFIX):
             continue
         origin = Origin("environment", variable, base)
-        parts = variable.removeprefix(PREFIX).split("__")
+        leaf = Leaf(environ[variable], origin)
         try:
-            path = _path(parts, table)
+            path, node = _meant(variable.removeprefix(PREFIX).split("__"), leaf, table)
         except ValueError as error:
             problems.add(origin, (), str(error))
             continue
-        table = overlay(table, _nested(path, Leaf(environ[variable], origin), origin, table.origin))
+        table = Table(overlay(table, _nested(path, node, origin)).entries, table.origin)
     return table
 
 
@@ -45,9 +47,9 @@ def spelled(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-def _path(parts: list[str], table: Table) -> list[str]:
-    """Return the key path that a variable's parts spell; raises `ValueError`."""
-    record: type = Document
+def _meant(parts: list[str], leaf: Leaf, table: Table) -> tuple[list[str], Node]:
+    """Return the key path that a variable's parts spell, and what its text means there; raises `ValueError`."""
+    record: type[Any] = Document
     path: list[str] = []
     while parts:
         keys = keys_of(record)
@@ -65,11 +67,22 @@ def _path(parts: list[str], table: Table) -> list[str]:
                 parts = parts[1:]
                 record = shape.record
             case Mapped() if parts:
-                return [*path, _entry("__".join(parts), table.table(*path), shape)]
+                return [*path, _entry("__".join(parts), table.table(*path), shape)], leaf
+            case Named():
+                break
             case _:
                 # Deeper parts of a plain value can only be wrong; as keys of it they are refused with its shape.
-                return [*path, *(part.lower() for part in parts)]
-    return path
+                return [*path, *(part.lower() for part in parts)], leaf
+    return path, _as_table(leaf, path)
+
+
+def _as_table(leaf: Leaf, path: list[str]) -> Table:
+    value = parse_value(str(leaf.value), leaf.origin)
+    if not isinstance(value, Table):
+        raise ValueError(
+            f'{dotted(tuple(path)) or "this"} is a table; name a key in it, or write a TOML table: "{{ key = 1 }}"'
+        )
+    return value
 
 
 def _match(part: str, names: list[str]) -> str:
@@ -101,9 +114,7 @@ def _entry(part: str, table: Table | None, shape: Mapped[object]) -> str:
     return found[0] if found else part.lower()
 
 
-def _nested(path: list[str], leaf: Leaf, origin: Origin, root: Origin) -> Table:
-    node: Node = leaf
-    for name in reversed(path):
+def _nested(path: list[str], node: Node, origin: Origin) -> Table:
+    for name in reversed(path[1:]):
         node = Table({name: node}, origin)
-    assert isinstance(node, Table)
-    return Table(node.entries, root)
+    return Table({path[0]: node}, origin)

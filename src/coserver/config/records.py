@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from coserver.config.keys import Key, Named, Section, computed, key, later, record
+from coserver.config.keys import Named, Section, computed, key, later, record
 from coserver.config.origin import Origin
 from coserver.config.shapes import Choice, Command, FilePath, Flag, Integer, Json, Listing, Mapped, Off
 from coserver.config.values import (
@@ -506,14 +506,16 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of the effective configuration: its value as JSON knows it, where that came from, and its declaration.
+    """One key of the effective configuration: its value as JSON knows it (None is unset) and where that came from.
 
-    An entry of a table whose names the user chooses has the declaration of the table.
+    `default` says in words what holds where the key is unset. `named` says that the user chose the last name of its
+    path, as that of an environment variable.
     """
 
     value: Json
     origin: Origin
-    key: Key
+    default: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from coserver.config.mask import MASK, mask, secret_name
 from coserver.config.origin import Origin
 from coserver.config.records import Setting, Site
-from coserver.config.shapes import Json, Mapped
+from coserver.config.shapes import Json
 
 _TABLE = re.compile(r"(service\.[^.]+|\w+)\.(.+)")
 _WIDEST = 60
@@ -18,8 +18,7 @@ _WIDEST = 60
 
 def visible(key: str, setting: Setting) -> Json:
     """Return a setting's value as it may be shown."""
-    named_by_user = isinstance(setting.key.shape, Mapped)
-    if setting.origin.secret is not None or (named_by_user and secret_name(key.rpartition(".")[2])):
+    if setting.origin.secret is not None or (setting.named and secret_name(key.rpartition(".")[2])):
         return MASK
     return mask(setting.value)
 
@@ -59,8 +58,7 @@ def as_json(site: Site, *, stated: bool = False) -> dict[str, Json]:
 
 def _row(name: str, key: str, setting: Setting) -> tuple[str, str]:
     if setting.value is None:
-        default = setting.key.default_text
-        return f"# {name} is not set", f"default: {default}" if default else "default"
+        return f"# {name} is not set", f"default: {setting.default}" if setting.default else "default"
     return f"{name} = {_toml(visible(key, setting))}", str(setting.origin)
 
 

@@ -314,7 +314,7 @@ class StoreUrl(Shape[str]):
         return str(value)
 
     def schema(self) -> dict[str, Json]:
-        return {"type": "string", "pattern": r"^(sqlite:|postgres(ql)?://|file:|.*\$\{)"}
+        return {"type": "string", "pattern": "^(sqlite:|postgres(ql)?://)"}
 
 
 def sqlite_path(store: str) -> Path | None:
