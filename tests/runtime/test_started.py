@@ -14,9 +14,9 @@ def test_what_began_and_has_not_ended_is_read(tmp_path: Path) -> None:
     file = StartedFile(tmp_path / "s")
     assert read_started(file.path) == []
     for job in (7, 2**62, 9):
-        file.began(job)
-    file.ended(7)
-    file.ended(1234)
+        file.began(job, 1)
+    file.ended(7, 1)
+    file.ended(1234, 1)
     assert read_started(file.path) == [9, 2**62]
     file.close()
     assert read_started(file.path) == [9, 2**62]
@@ -25,9 +25,9 @@ def test_what_began_and_has_not_ended_is_read(tmp_path: Path) -> None:
 def test_slots_are_used_again(tmp_path: Path) -> None:
     file = StartedFile(tmp_path / "s", slots=2)
     for job in range(1, 100):
-        file.began(job)
+        file.began(job, 1)
         assert read_started(file.path) == [job]
-        file.ended(job)
+        file.ended(job, 1)
     file.close(remove=True)
     assert not file.path.exists()
 
@@ -35,10 +35,10 @@ def test_slots_are_used_again(tmp_path: Path) -> None:
 def test_more_jobs_than_slots_means_unknown_for_good(tmp_path: Path) -> None:
     file = StartedFile(tmp_path / "s", slots=2)
     for job in (1, 2, 3):
-        file.began(job)
+        file.began(job, 1)
     assert read_started(file.path) is None
     for job in (1, 2, 3):
-        file.ended(job)
+        file.ended(job, 1)
     assert read_started(file.path) is None
     file.close()
 
@@ -55,9 +55,9 @@ def test_a_file_that_is_not_whole_means_unknown(tmp_path: Path, content: bytes) 
 
 def _begin_and_die(path: Path) -> None:
     file = StartedFile(path)
-    file.began(41)
-    file.began(42)
-    file.ended(41)
+    file.began(41, 1)
+    file.began(42, 1)
+    file.ended(41, 1)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -72,9 +72,9 @@ def test_the_file_outlives_a_kill(tmp_path: Path) -> None:
 
 def test_a_new_worker_begins_with_an_empty_file(tmp_path: Path) -> None:
     first = StartedFile(tmp_path / "s")
-    first.began(1)
+    first.began(1, 1)
     second = StartedFile(tmp_path / "s")
-    first.ended(1)
+    first.ended(1, 1)
     assert read_started(tmp_path / "s") == []
     first.close()
     second.close()

@@ -48,26 +48,26 @@ class StartedFile:
         self._bytes = memoryview(self._map)
         self._slots = self._bytes[_HEADER.size :].cast("q")
         self._free = list(range(slots))[::-1]
-        self._place: dict[int, int] = {}
+        self._place: dict[tuple[int, int], int] = {}
         self.path = path
         if sys.byteorder != "little":
             raise OSError(
                 "cannot keep a file of started jobs: this machine is not little-endian; leave it out"
             )
 
-    def began(self, id: int) -> None:
-        """Note that the job begins now."""
+    def began(self, id: int, claim: int) -> None:
+        """Note that the job, under this claim number, begins now."""
         try:
             place = self._free.pop()
         except IndexError:
             self._map[12] = 1
             return
-        self._place[id] = place
+        self._place[id, claim] = place
         self._slots[place] = id
 
-    def ended(self, id: int) -> None:
-        """The job's finish is committed, or the job is no longer ours; an id that is not noted is ignored."""
-        place = self._place.pop(id, None)
+    def ended(self, id: int, claim: int) -> None:
+        """The job's finish is committed, or the job is no longer ours; what is not noted is ignored."""
+        place = self._place.pop((id, claim), None)
         if place is not None:
             self._slots[place] = 0
             self._free.append(place)

@@ -1,0 +1,64 @@
+"""Keeps a worker's lease alive while no node does.
+
+Theory. The lease tells others that the worker lives, however long its jobs take and however busy its event loop is, so
+a thread of its own renews it. A node that the worker is connected to renews the leases of all of its workers instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from coserver.errors import StoreUnavailable
+from coserver.store.contract import Store
+
+log = logging.getLogger("coserver.worker")
+
+RETRY = 1.0
+"""Seconds until the next attempt when the store could not be reached."""
+
+
+class Lease:
+    """Owns the thread. `worker` returns the present incarnation (None: none yet), `dead` is told when the store says
+    that it is dead."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease: float,
+        worker: Callable[[], int | None],
+        tended: Callable[[], bool],
+        dead: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._worker = worker
+        self._tended = tended
+        self._dead = dead
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _keep(self) -> None:
+        rest = self._lease / 3
+        while not self._over.wait(rest):
+            rest = self._lease / 3
+            worker = self._worker()
+            if worker is None or self._tended():
+                continue
+            try:
+                if self._store.renew([worker], lease=self._lease):
+                    self._dead()
+            except StoreUnavailable as error:
+                log.warning("%s", error)
+                rest = min(rest, RETRY)
+
+    def close(self) -> None:
+        """End the thread, after a trip that is under way."""
+        self._over.set()
+        self._thread.join()
