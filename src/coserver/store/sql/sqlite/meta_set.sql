@@ -1,0 +1,2 @@
+-- Write one of the store's own settings.
+INSERT INTO coserver_meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value

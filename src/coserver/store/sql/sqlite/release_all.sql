@@ -1,0 +1,2 @@
+-- Hand back everything that a leaving worker still holds.
+UPDATE coserver_job SET state = 5, worker = NULL, claimed_at = NULL WHERE worker = :worker AND state = 6

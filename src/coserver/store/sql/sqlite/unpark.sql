@@ -1,0 +1,2 @@
+-- The worker is awake.
+UPDATE coserver_worker SET parked = 0 WHERE id = :worker
