@@ -216,7 +216,7 @@ class Parameters:
         except _Unfit as error:
             cause = str(error)
         except TypeError:
-            cause = f"argument `{where}` is {_kind(value)}, which JSON cannot hold; pass plain data, such as a name or an id"
+            cause = f"argument `{where}` is {_kind(value)}, which JSON cannot hold; pass plain data, such as an id"
         except RecursionError:
             cause = f"argument `{where}` is nested deeper than {payload.MAX_DEPTH} levels, or contains itself"
         raise self._error("submit", cause)
@@ -345,15 +345,15 @@ def _only_json(value: Any, where: str, depth: int = 0) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _Unfit(
-                    f"argument `{where}` has the key {key!r}, but keys of JSON are text; write {str(key)!r}, or annotate the "
-                    "parameter, for example as dict[int, str]"
+                    f"argument `{where}` has the key {key!r}, but keys of JSON are text; write {str(key)!r}, or "
+                    "annotate the parameter, for example as dict[int, str]"
                 )
             if type(item) not in _PLAIN:
                 _only_json(item, f"{where}[{key!r}]", depth + 1)
     elif not issubclass(kind, (str, int)) or hasattr(kind, "__members__"):
         raise _Unfit(
-            f"argument `{where}` is {_kind(value)}, which JSON cannot hold; annotate the parameter with a type that can be "
-            "written and read back, or pass plain data"
+            f"argument `{where}` is {_kind(value)}, which JSON cannot hold; annotate the parameter with a type that "
+            "can be written and read back, or pass plain data"
         )
 
 

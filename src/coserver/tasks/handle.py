@@ -107,10 +107,10 @@ class Job(Generic[R_co]):
             case State.FAILED:
                 raise _failure(info)
             case State.LOST:
-                note = f": {info.error.message}" if info.error and info.error.message else ""
+                cause = info.error.message if info.error else "its workers died while running it"
                 raise JobLost(
-                    f"cannot get the result of job {info.id} ({info.task}): its workers died while running it{note}; "
-                    "see `coserver jobs show`, mend the cause and retry it"
+                    f"cannot get the result of job {info.id} ({info.task}): {cause}; mend what kills them, then "
+                    f"`coserver jobs retry {info.id}`"
                 )
             case State.CANCELLED:
                 raise JobCancelled(f"cannot get the result of job {info.id} ({info.task}): it was cancelled")

@@ -1,0 +1,304 @@
+"""Submitting and asking from anywhere: all it needs is a store.
+
+Theory. A `Client` is a URL until it is used; the first call opens the store, and makes its tables if it has none. It is
+safe in threads and in coroutines: each call is one short transaction, and the `a…` twins run it on a few threads that
+the client owns, so that an event loop never waits for a disk.
+
+It also survives `fork`, which copies memory but not threads: a child's client begins as if nothing had been opened.
+What the parent had open is kept aside there, untouched, since closing it would speak on the parent's connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from coserver.client.waiting import Watch
+from coserver.errors import ResultTimeout, StoreUnavailable, UsageError
+from coserver.model import units
+from coserver.model.job import Counts, JobFilter, JobInfo, NewJob, State
+from coserver.store import open_store
+from coserver.store.contract import Opener, Store
+from coserver.tasks.by_name import job_by_name
+from coserver.tasks.handle import Job
+from coserver.tasks.options import PriorityName, options
+from coserver.tasks.retry import Retry
+
+__all__ = ["Client"]
+
+THREADS = 4
+"""Calls of `a…` methods that are in the store at the same time, at most."""
+
+StateName = str
+T = TypeVar("T")
+
+
+class Client:
+    """A way to one store: `Client("sqlite:site.db")`, `Client("postgresql://shop@db/shop")`.
+
+    All methods raise `StoreUnavailable` when the store cannot be opened or reached, and `SchemaMismatch` when its
+    tables are of another version. Each that does I/O has a twin for coroutines whose name begins with `a`.
+    """
+
+    _store: Store | None
+    _lock: threading.Lock
+    _watch: Watch
+    _threads: ThreadPoolExecutor
+
+    def __init__(self, url: str, *, opener: Opener = open_store) -> None:
+        """`opener` makes a store of the URL; tests bring stores with a clock of their own."""
+        self._url = url
+        self._opener = opener
+        self._closed = False
+        self._begin()
+        _clients.add(self)
+
+    def __repr__(self) -> str:
+        # The URL itself may hold a password; an opened store knows how to show it.
+        store = self._store
+        return "<Client, not opened>" if store is None else f"<Client {store.url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # Jobs ---------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        priority: PriorityName | None = None,
+        delay: units.Duration | None = None,
+        queue: str | None = None,
+        retries: int | Retry | None = None,
+    ) -> Job[Any]:
+        """Submit a job by the name of its task: `client.submit("shop.jobs:report", args=["daily"])`.
+
+        A task that this process has imported is checked and defaults as if submitted itself; of any other one only
+        that JSON can hold the arguments. Without a queue such a job goes where the task's workers say. Raises
+        `InvalidArguments` and `UsageError` before anything is stored.
+        """
+        said = options(priority=priority, delay=delay, queue=queue, retries=retries)
+        return Job(self.enqueue([job_by_name(task, args, kwargs or {}, said)])[0], self, created=True)
+
+    async def asubmit(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        priority: PriorityName | None = None,
+        delay: units.Duration | None = None,
+        queue: str | None = None,
+        retries: int | Retry | None = None,
+    ) -> Job[Any]:
+        """As `submit`, without blocking the event loop."""
+        said = options(priority=priority, delay=delay, queue=queue, retries=retries)
+        ids = await self.aenqueue([job_by_name(task, args, kwargs or {}, said)])
+        return Job(ids[0], self, created=True)
+
+    def job(self, id: int) -> Job[Any]:
+        """Return the handle of a job by its number. Does not look whether it exists."""
+        return Job(id, self, created=False)
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[State | StateName] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[JobInfo]:
+        """Return up to `limit` jobs, newest first, below the number `before` when given.
+
+        `states`: such as `["failed", "lost"]`; nothing means all. Raises `UsageError` for an unknown state.
+        """
+        where = JobFilter(tuple(_state(state) for state in states), queue, task)
+        return self._opened().jobs(where, limit=limit, before=before)
+
+    async def ajobs(
+        self,
+        *,
+        states: Iterable[State | StateName] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[JobInfo]:
+        """As `jobs`, without blocking the event loop."""
+        return await self._in_thread(
+            lambda: self.jobs(states=states, queue=queue, task=task, limit=limit, before=before)
+        )
+
+    def counts(self) -> Counts:
+        """Return how many jobs are in each state; finished ones are counted since the store was made."""
+        return self._opened().counts()
+
+    async def acounts(self) -> Counts:
+        """As `counts`, without blocking the event loop."""
+        return await self._in_thread(self.counts)
+
+    def retry(self, ids: Iterable[int]) -> list[int]:
+        """Put finished jobs that did not succeed back into their queues, with a fresh budget and under their old ids.
+
+        Returns the ids that were put back; succeeded, living and unknown ones are left alone.
+        """
+        return self._opened().retry(list(ids))
+
+    async def aretry(self, ids: Iterable[int]) -> list[int]:
+        """As `retry`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.retry(ids))
+
+    def close(self) -> None:
+        """Close the store's connections and end the client's threads. Whoever still waits gets `StoreUnavailable`."""
+        with self._lock:
+            self._closed = True
+            store, self._store = self._store, None
+        self._watch.close()
+        self._threads.shutdown(wait=True)
+        if store is not None:
+            store.close()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    # As a Submitter (see coserver.tasks.binding) --------------------------------------------------------------
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Store the jobs in one transaction; return their ids in order."""
+        return self._opened().submit(jobs)
+
+    async def aenqueue(self, jobs: Sequence[NewJob]) -> list[int]:
+        """As `enqueue`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.enqueue(jobs))
+
+    def look(self, id: int) -> JobInfo | None:
+        """Return what is known of a job, or None."""
+        return self._opened().job(id)
+
+    async def alook(self, id: int) -> JobInfo | None:
+        """As `look`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.look(id))
+
+    def wait(self, id: int, timeout: float | None) -> JobInfo | None:
+        """Block until the job has ended; None when it is not there. Raises `ResultTimeout` after `timeout` seconds."""
+        ended = self._watch.enter(id)
+        try:
+            now = self.look(id)
+            if now is None or now.state.final:
+                return now
+            return ended.result(timeout)
+        except TimeoutError:
+            raise _too_late(id, timeout) from None
+        finally:
+            self._watch.leave(id, ended)
+
+    async def await_end(self, id: int, timeout: float | None) -> JobInfo | None:
+        """As `wait`, without blocking the event loop."""
+        ended = self._watch.enter(id)
+        try:
+            async with asyncio.timeout(timeout):
+                now = await self.alook(id)
+                if now is None or now.state.final:
+                    return now
+                return await asyncio.wrap_future(ended)
+        except TimeoutError:
+            raise _too_late(id, timeout) from None
+        finally:
+            self._watch.leave(id, ended)
+
+    # Opening --------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Set everything that belongs to this process, as nothing opened yet."""
+        self._lock = threading.Lock()
+        self._store = None
+        self._watch = Watch(self._opened)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="coserver-client")
+
+    def _opened(self) -> Store:
+        store = self._store
+        if store is not None:
+            return store
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("cannot use the store: the client is closed; make a new one")
+            if self._store is None:
+                self._store = _ready(self._opener(self._url))
+            return self._store
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise StoreUnavailable("cannot use the store: the client is closed; make a new one")
+        future: Future[T] = self._threads.submit(call)
+        return await asyncio.wrap_future(future)
+
+    def _after_fork(self) -> None:
+        if self._store is not None:
+            _parents_stores.append(self._store)
+        self._begin()
+
+
+def _ready(store: Store) -> Store:
+    """Return the store with tables in it. Those of another version it refuses by itself."""
+    try:
+        if store.schema().version == 0:
+            store.migrate()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _state(name: State | str) -> State:
+    if isinstance(name, State):
+        return name
+    found = State.__members__.get(name.upper())
+    if found is None:
+        known = ", ".join(state.name.lower() for state in State)
+        raise UsageError(f"cannot list jobs by state {name!r}: there is none of that name; known are {known}")
+    return found
+
+
+def _too_late(id: int, timeout: float | None) -> ResultTimeout:
+    waited = "" if timeout is None else f" after {units.format_seconds(timeout)}"
+    return ResultTimeout(
+        f"cannot get the result of job {id}: it has not ended{waited}; wait longer, or see that a worker runs its task"
+    )
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_parents_stores: list[Store] = []
+"""Stores that a parent process opened, kept from being closed by the collector."""
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,40 @@
+"""Submitting by a task's name, where its function may not be known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coserver.errors import UsageError
+from coserver.model.job import NewJob, Priority
+from coserver.tasks.arguments import Parameters
+from coserver.tasks.options import Options
+from coserver.tasks.registry import registry
+
+
+def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said: Options) -> NewJob:
+    """Return the job that calls a task by its name. Raises `InvalidArguments`, and `UsageError` for no name at all.
+
+    A registered task is checked against its signature and gives its defaults. Of any other one only JSON's own types
+    are accepted, and what is left open (queue, crashes) its workers decide.
+    """
+    checked: object = name
+    if not isinstance(checked, str) or not checked.strip() or not checked.isprintable():
+        raise UsageError(
+            f"cannot submit {name!r}: it is no name of a task; write one such as 'shop.jobs:report'"
+        )
+    for what, given in (("args", args), ("kwargs", kwargs)):
+        if isinstance(given, str) or not isinstance(given, Sequence if what == "args" else Mapping):
+            raise UsageError(
+                f"cannot submit {name}: {what} is {given!r}; write {'[…]' if what == 'args' else '{…}'}"
+            )
+    task = registry.get(name)
+    if task is not None:
+        return task._new_job(task.parameters.encode(args, kwargs), said)
+    priority = Priority.NORMAL if said.priority is None else said.priority
+    text = Parameters(name, _anything).encode(args, kwargs)
+    return NewJob(name, text, said.queue, priority, None, said.delay, None, said.retries)
+
+
+def _anything(*args, **kwargs):  # type: ignore[no-untyped-def]  # its annotations would be the task's
+    """Stand for the signature of a task that is not known here."""
