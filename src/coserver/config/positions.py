@@ -4,7 +4,7 @@ Theory. tomllib decides what a text *means*; this scanner only finds *places*, a
 valid: strings end, brackets close. It walks the text once, keeps the path of the current table and notes line and
 column at the first mention of every path. Paths are those of tomllib's result: names, and integers for the places
 in arrays, arrays of tables included. On a text that is not valid it gives up quietly at the first surprise; what it
-saw until then (`breaks`) lets the reader explain the commonest slip, a line break inside `{…}`.
+saw until then (`breaks`, `unclosed`) lets the reader explain the commonest slips.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ _OTHER_VALUE = re.compile(r"[^,\[\]{}#\r\n]++")
 
 @dataclass(slots=True)
 class Places:
-    """What a scan found: (line, column) by path, and the lines of `{` whose table holds a line break."""
+    """What a scan found: (line, column) by path, the lines of `{` whose table holds a line break, and, where the scan
+    gave up, the line and the character of the bracket or quotation mark that is still open."""
 
     found: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     breaks: list[int] = field(default_factory=list)
+    unclosed: tuple[int, str] | None = None
 
 
 def scan(text: str) -> Places:
@@ -42,7 +44,7 @@ def scan(text: str) -> Places:
     try:
         scanner.document()
     except (_Lost, RecursionError):
-        pass  # not valid TOML: tomllib says what is wrong
+        scanner.give_up()  # not valid TOML: tomllib says what is wrong
     return scanner.places
 
 
@@ -56,6 +58,7 @@ class _Scanner:
         self._text = text
         self._at = 0
         self._line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
+        self._open: list[int] = []
         self._last: dict[KeyPath, int] = {}  # arrays of tables: the index of the newest table
 
     def document(self) -> None:
@@ -68,6 +71,11 @@ class _Scanner:
                 table = self._header()
             else:
                 self._assignment(table)
+
+    def give_up(self) -> None:
+        if self._open:
+            opening = self._open[-1]
+            self.places.unclosed = self._place(opening)[0], self._text[opening]
 
     def _header(self) -> KeyPath:
         start = self._at
@@ -134,15 +142,18 @@ class _Scanner:
             if found:
                 self._at = found.end()
                 return
+        self._open.append(self._at)
         raise _Lost
 
     def _array(self, path: KeyPath) -> None:
+        self._open.append(self._at)
         self._at += 1
         place = 0
         while True:
             self._skip(_GAP)
             if self._peek() == "]":
                 self._at += 1
+                self._open.pop()
                 return
             self._note((*path, place), self._at)
             self._value((*path, place))
@@ -153,11 +164,13 @@ class _Scanner:
 
     def _inline_table(self, path: KeyPath) -> None:
         opening = self._at
+        self._open.append(opening)
         self._at += 1
         while True:
             self._gap_in_table(opening)
             if self._peek() == "}":
                 self._at += 1
+                self._open.pop()
                 return
             self._assignment(path)
             self._gap_in_table(opening)

@@ -95,13 +95,20 @@ def _at_one_place(value: Any, origin: Origin) -> Node:
 def _syntax(error: tomllib.TOMLDecodeError, text: str, origin: Origin) -> Problem:
     message = str(error)
     where = _WHERE.search(message)
-    line, column = 0, 0
+    line, column = text.rstrip().count("\n") + 1, 0
     if where:
         message = message[: where.start()]
-        line, column = int(where["line"] or text.count("\n") + 1), int(where["column"] or 0)
-    return Problem.of(
-        origin.at(line, column), "", f"cannot read TOML: {_lowered(message)}{_hint(text, line, column)}"
-    )
+    if where and where["line"]:
+        line, column = int(where["line"]), int(where["column"])
+        hint = _hint(text, line, column)
+    else:
+        hint = _hint_at_end(text)
+    return Problem.of(origin.at(line, column), "", f"cannot read TOML: {_lowered(message)}{hint}")
+
+
+def _hint_at_end(text: str) -> str:
+    unclosed = scan(text).unclosed
+    return f"; what line {unclosed[0]} opens with {unclosed[1]} is never closed" if unclosed else ""
 
 
 def _hint(text: str, line: int, column: int) -> str:
