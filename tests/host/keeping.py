@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,12 @@ class Site:
             os.close(lock)
         return self.keeper
 
+    def run(self, command: list[str]) -> None:
+        """Start a keeper by this very command instead."""
+        self.state.mkdir(exist_ok=True)
+        with open(self.log, "wb") as log:
+            self.keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
     async def node(self) -> KeeperLink:
         """The conversation of the next node that the keeper starts."""
         if self.keeper is None:
@@ -102,6 +108,13 @@ class Site:
         assert self.keeper is not None
         return self.keeper.pid
 
+    def output_pid(self) -> int | None:
+        """The process id of the output process, if there is one just now."""
+        for pid in keeper.children_of(self.pid):
+            if b"output.py" in keeper.read_proc(f"/proc/{pid}/cmdline"):
+                return pid
+        return None
+
     def spec(self, key: str, *argv: str, output: OutputSpec | None = None, **other: Any) -> SpawnSpec:
         """A request to run `argv`; its output goes to the keeper's log unless said otherwise."""
         environment = {**self.environment, "COSERVER_MARK": f"test{self.pid}:{key}", **other.pop("env", {})}
@@ -124,15 +137,13 @@ class Site:
             link.close()
         self._listener.close()
         if self.keeper is not None:
-            if self.keeper.poll() is None:
-                for pid in (self.node_pid, self.keeper.pid):
-                    if pid:
-                        try:
-                            os.kill(pid, signal.SIGKILL)
-                        except ProcessLookupError:
-                            pass
-            self.keeper.wait()
-            recorded.clear(self.state / "children")
+            deadline = time.monotonic() + PATIENCE
+            while self.keeper.poll() is None:  # three signals, and it ends everything itself
+                if time.monotonic() > deadline:
+                    self.keeper.kill()
+                self.keeper.terminate()
+                time.sleep(0.01)
+        recorded.clear(self.state / "children")
 
 
 async def heard(link: KeeperLink, kind: type[E], key: str = "") -> E:
@@ -186,18 +197,3 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
         asyncio.run(test(*arguments, **named), debug=True)
 
     return run
-
-
-def sites(directory: Path) -> Iterator[Callable[..., Site]]:
-    """For a fixture: makes sites, and clears them up."""
-    made: list[Site] = []
-
-    def make(**settings: float) -> Site:
-        place = directory / f"site{len(made)}"
-        place.mkdir()
-        made.append(Site(place, **settings))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.clear()

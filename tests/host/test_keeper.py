@@ -9,7 +9,6 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from coserver.host.keeper_link import (
     SpawnRefused,
     Started,
 )
-from tests.host.keeping import Site, eventually, heard, heard_among, on_a_loop, sites
+from tests.host.keeping import Site, eventually, heard, heard_among, on_a_loop
 
 TELL_ALL = r"""
 import json, os, resource, signal, sys
@@ -41,16 +40,6 @@ print(json.dumps({
     "blocked": int(status["SigBlk"], 16), "ignored": int(status["SigIgn"], 16), "caught": int(status["SigCgt"], 16),
 }))
 """
-
-
-@pytest.fixture
-def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    yield from sites(tmp_path)
-
-
-@pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
-    return make_site()
 
 
 def proportional_set_kib(pid: int) -> int:
@@ -234,15 +223,12 @@ async def test_user_and_groups_are_applied_and_no_way_leads_back(site: Site) -> 
         "a#2": {"uid": 65534, "gid": 65533},
     }
     for key, attributes in wanted.items():
-        spec = site.spec(
-            key, "cat", "/proc/self/status", output=site.output(key.replace("#", ".")), **attributes
-        )
-        link.spawn(spec)
+        link.spawn(site.spec(key, "cat", "/proc/self/status", output=site.output(key), **attributes))
         await heard(link, Started, key)
         await heard(link, Exited, key)
     told = []
-    for name in ("a.1", "a.2"):
-        lines = (await eventually(lambda name=name: site.printed(name))).splitlines()
+    for key in wanted:
+        lines = (await eventually(functools.partial(site.printed, key))).splitlines()
         told.append({line.partition(":")[0]: line.partition(":")[2].split() for line in lines})
     for status in told:
         assert status["Uid"] == ["65534"] * 4

@@ -840,7 +840,7 @@ class Keeper:
         ended, self.ended_now = self.ended_now, []
         here = children_of(os.getpid())
         for pid in self.adoptees.keys() - here:
-            del self.adoptees[pid]
+            self.drop_adoptee(pid)
         for pid in here:
             if pid in self.leaders or pid in (self.node.pid, self.output.pid):
                 continue
@@ -849,13 +849,14 @@ class Keeper:
             except ChildProcessError:
                 dead = True
             if dead:
-                self.adoptees.pop(pid, None)
+                self.drop_adoptee(pid)
                 continue
             if pid not in self.adoptees and (stat := stat_of(pid)) is not None:
                 key = self.owner(pid, stat)
                 if key is None and len(ended) == 1:
                     key = ended[0].key
                 self.adoptees[pid] = (stat.start, key)
+                self.record(key or "@orphan", pid, stat.start)
                 if self.closing:
                     self.send_signal(pid, signal.SIGTERM, group=False)
         for child in ended:
@@ -863,6 +864,18 @@ class Keeper:
                 (pid, start, key) for pid, (start, key) in self.adoptees.items() if key == child.key
             ]
             self.tell_node({"op": "exited", **child.row()})
+
+    def drop_adoptee(self, pid: int) -> None:
+        """An orphan is gone, known or not."""
+        if self.adoptees.pop(pid, None) is not None:
+            self.count_stale()
+
+    def record(self, key: str, pid: int, start: int) -> None:
+        """Add an orphan to the table file: nothing else may tell that it belongs to this site."""
+        try:
+            os.write(self.ground.table.fd, table_line(key, pid, start, ""))
+        except OSError as error:
+            say(f"cannot record process {pid} in the table of children: {error.strerror}")
 
     def owner(self, pid: int, stat: Stat) -> str | None:
         """The run that an adoptee shows to stem from."""
@@ -1005,7 +1018,11 @@ class Keeper:
         del self.children[child.key]
         self.reap(child)
         self.leave_streams(child.key)
-        if self.ground.table.outdated(len(self.leaders)):
+        self.count_stale()
+
+    def count_stale(self) -> None:
+        """One row of the table file is of the past."""
+        if self.ground.table.outdated(len(self.leaders) + len(self.adoptees)):
             self.rewrite_table()
 
     def rewrite_table(self) -> None:
@@ -1013,6 +1030,7 @@ class Keeper:
         to the old file."""
         rows = [("@" + helper.name, helper.pid, "") for helper in (self.node, self.output) if helper.pid]
         rows += [(child.key, pid, child.mark) for pid, child in self.leaders.items()]
+        rows += [(key or "@orphan", pid, "") for pid, (_, key) in self.adoptees.items()]
         lines = [
             (key, pid, stat.start, mark) for key, pid, mark in rows if (stat := stat_of(pid)) is not None
         ]
