@@ -69,6 +69,11 @@ class Bell:
         self._armed = False
         return outside
 
+    @property
+    def receiver(self) -> socket.socket:
+        """What becomes readable by a ring, for an owner that waits for other things too; then `wait(0)`."""
+        return self._receiver
+
     def close(self) -> None:
         """Remove the socket."""
         self._armed = False

@@ -62,10 +62,12 @@ class Lanes:
         started: StartedFile | None,
         probes: bool,
         tended: Callable[[], bool],
+        registered: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
         """`count` lanes in all. `probes`: use `store.probe` while alone. `tended` says whether a node looks after us
-        just now. `ended` is called by the main lane as the last thing, when the worker has left the store."""
+        just now. `registered` is called when the worker has got an incarnation, `ended` by the main lane as the last
+        thing, when the worker has left the store."""
         self._store = store
         self._identity = identity
         self._lease = lease
@@ -74,6 +76,7 @@ class Lanes:
         self._started = started
         self._probes = probes
         self._tended = tended
+        self._registered = registered
         self._ended = ended
         self._registering = threading.Lock()
         self._worker: int | None = None
@@ -268,6 +271,7 @@ class Lanes:
         if self._store.schema().version == 0:
             self._store.migrate()
         self._worker = self._store.register(self._identity, lease=self._lease)
+        self._registered()
 
     def _begin_anew(self, desk: Desk, dead: int) -> None:
         """The incarnation `dead` is over: become another one, unless another lane did so already."""
@@ -279,6 +283,7 @@ class Lanes:
             except StoreUnavailable as error:
                 self._complain(error)
                 return  # the next trip will say so again
+        self._registered()
         forgotten = desk.forget(time.monotonic())
         log.warning(
             "the store had given up on worker %d; it goes on as worker %d, without %d jobs that it had not begun",

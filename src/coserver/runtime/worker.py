@@ -70,6 +70,10 @@ def _alone() -> bool:
     return False
 
 
+def _nobody() -> None:
+    pass
+
+
 class Worker:
     """One worker. `start` and `drain` belong to the event loop; the other methods may be called by any thread."""
 
@@ -79,9 +83,11 @@ class Worker:
         settings: WorkerSettings,
         *,
         tended: Callable[[], bool] = _alone,
+        registered: Callable[[], None] = _nobody,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`tended`: whether a node renews the lease and rouses us just now. `chance` spreads retries.
+        """`tended`: whether a node renews the lease and rouses us just now. `registered` is called, in some thread,
+        when the worker has got an incarnation. `chance` spreads retries.
 
         Raises OSError when the file of started jobs or the socket to be roused by cannot be made.
         """
@@ -107,6 +113,7 @@ class Worker:
             started=self._started,
             probes=settings.probe,
             tended=tended,
+            registered=registered,
             ended=self._left,
         )
         self._desk = Desk(

@@ -1,0 +1,289 @@
+"""A Python service process: `python -m coserver.runtime.process`, started by a node with a specification.
+
+Theory. One process, one event loop, and in it any of a web application and a job worker. What it is to be stands in
+the specification (`runtime.spec`); it reads no configuration file. It opens the bridge first, so that the node sees
+it from the beginning, then imports the application, and reports ready when the web application accepts and the worker
+has registered.
+
+TERM or INT asks it to leave: it is no longer ready, the web server accepts no more, the worker hands back what has
+not begun; what runs may finish within the stop timeout less a margin. A second signal cuts that short. If anything
+still holds the process then, a thread of the application perhaps, it ends all the same: it does not wait to be
+killed.
+
+A mistake of the user's is one line on stderr and exit status 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from coserver.errors import CoserverError
+from coserver.model.address import parse_address
+from coserver.model.job import DEFAULT_QUEUE
+from coserver.runtime import spec as specs
+from coserver.runtime.bridge import Bridge, Calls
+from coserver.runtime.loading import CannotLoad, load_object, load_tasks, run_setup
+from coserver.runtime.spec import ServiceSpec
+from coserver.runtime.web import CannotServe, Web, listen
+from coserver.runtime.worker import DEFAULT_CONCURRENCY, Worker, WorkerSettings
+from coserver.store import open_store
+from coserver.store.contract import Store
+from coserver.tasks.registry import registry
+from coserver.wire.bridge import State
+
+log = logging.getLogger("coserver")
+
+LANES = 2
+"""Batches in flight on a store that takes several connections."""
+DRAIN = 0.85
+"""Part of the stop timeout that what runs may take; the rest is for recording it and for leaving."""
+LAST = 0.97
+"""Part of the stop timeout after which the process ends whatever still holds it."""
+
+
+def main() -> int:
+    """Run the process that the environment specifies; return its exit status."""
+    text = os.environ.pop(specs.ENVIRONMENT, None)
+    if text is None:
+        return _refuse(f"cannot start: {specs.ENVIRONMENT} is not set; a node starts this, by `coserver up`")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave_at_once)
+    try:
+        return Process(specs.decode(text)).run()
+    except CannotLoad as error:
+        sys.stderr.write(error.report)
+        return _refuse(str(error))
+    except (CoserverError, ValueError) as error:
+        return _refuse(str(error))
+
+
+def _leave_at_once(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)  # nothing has begun yet that would have to be finished
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr, flush=True)
+    return 1
+
+
+class Process:
+    """One service process, from its specification to its end."""
+
+    def __init__(self, spec: ServiceSpec) -> None:
+        self._spec = spec
+        self._ready = False
+        self._worker: Worker | None = None
+        self._bridge: Bridge | None = None
+        self._last: threading.Timer | None = None
+
+    def run(self) -> int:
+        """Be the process; return its exit status. Raises `CoserverError` when it cannot start."""
+        spec = self._spec
+        if spec.bus is not None and spec.token is not None:
+            calls = Calls(
+                self._state,
+                wake=self._tell(Worker.wake),
+                pause=self._tell(Worker.pause),
+                resume=self._tell(Worker.resume),
+            )
+            self._bridge = Bridge(Path(spec.bus), spec.token, calls)
+            self._bridge.start()
+        listener = store = None
+        try:
+            if spec.bind is not None:
+                listener = listen(parse_address(spec.bind))
+            # Before the loop runs, because some libraries refuse to be set up inside of one.
+            app = self._load()
+            store = self._open_store()
+            return asyncio.run(self._serve(app, listener, store))
+        finally:
+            if listener is not None:
+                listener.close()
+            if store is not None:
+                store.close()
+            if self._bridge is not None:
+                self._bridge.close()
+
+    # Making ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> Any:
+        """Import the application; return its web application, if it has one."""
+        spec = self._spec
+        sys.path[:0] = [place for place in spec.path if place not in sys.path]
+        if spec.setup is not None:
+            run_setup(spec.setup)
+        load_tasks(spec.tasks)
+        if spec.tasks and not registry.names():
+            raise CannotLoad(
+                f"cannot start {spec.process}: {', '.join(spec.tasks)} declare no task; put @task before a function"
+            )
+        if spec.asgi is not None:
+            return load_object(spec.asgi, "asgi")
+        if spec.wsgi is not None:
+            return load_object(spec.wsgi, "wsgi")
+        return None
+
+    def _open_store(self) -> Store | None:
+        spec = self._spec
+        if not (spec.tasks or spec.queues):
+            return None
+        if spec.store is None:
+            raise CannotServe(
+                f"cannot start {spec.process}: it has tasks but no store; set store = … under [site]"
+            )
+        return open_store(spec.store)
+
+    def _make_worker(self, store: Store) -> Worker:
+        spec = self._spec
+        local = spec.store is not None and spec.store.startswith("sqlite:")
+        queues = dict(spec.queues) or dict.fromkeys(
+            sorted({task.queue or DEFAULT_QUEUE for task in registry.tasks()}),
+            spec.concurrency or DEFAULT_CONCURRENCY,
+        )
+        wake = None
+        if local and spec.wake is not None:
+            wake = Path(spec.wake) / f"{spec.process.replace('/', '.')}.{spec.run}"
+        bridge = self._bridge
+        try:
+            return Worker(
+                store,
+                WorkerSettings(
+                    process=spec.process,
+                    queues=queues,
+                    concurrency=spec.concurrency,
+                    threads=spec.threads,
+                    token=spec.token,
+                    started=None if spec.started is None else Path(spec.started),
+                    wake=wake,
+                    lanes=1 if local else LANES,
+                    listen=not local and bridge is None,
+                    probe=local,
+                    tasks={
+                        name: task for name in registry.names() if (task := registry.get(name)) is not None
+                    },
+                ),
+                tended=(lambda: bridge.connected) if bridge is not None else (lambda: False),
+                registered=self._changed,
+            )
+        except OSError as error:
+            raise CannotServe(
+                f"cannot start {spec.process}: {error}; mend the state directory of the node"
+            ) from error
+
+    # Running --------------------------------------------------------------------------------------------------
+
+    async def _serve(self, app: Any, listener: socket.socket | None, store: Store | None) -> int:
+        loop = asyncio.get_running_loop()
+        stop, hurry = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leave, stop, hurry)
+        if self._bridge is not None:
+            self._bridge.attach(loop)
+        spec = self._spec
+        web = None
+        if app is not None and listener is not None and spec.bind is not None:
+            address = parse_address(spec.bind)
+            web = Web(app, listener, address, wsgi=spec.wsgi is not None, threads=spec.threads)
+        if store is not None:
+            self._worker = self._make_worker(store)
+            self._worker.start()
+        parts: list[asyncio.Task[None]] = []
+        status = 0
+        try:
+            if web is not None:
+                await web.start()
+                parts.append(asyncio.create_task(web.ended(), name="web"))
+            if self._worker is not None:
+                parts.append(asyncio.create_task(self._worker.gone(), name="worker"))
+            self._ready = True
+            self._changed()
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            status = 0 if stop.is_set() else self._fail(parts)
+        except CannotServe as error:
+            status = _refuse(str(error))
+        finally:
+            self._ready = False
+            self._changed()
+            await self._drain(web, hurry)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+        return status
+
+    def _fail(self, parts: list[asyncio.Task[None]]) -> int:
+        """A part ended that nobody asked to end: say why."""
+        for part in parts:
+            if part.done() and not part.cancelled() and (error := part.exception()) is not None:
+                return _refuse(
+                    f"cannot go on: the {part.get_name()} part ended with {type(error).__name__}: {error}"
+                )
+        if self._worker is not None and self._worker.failure is not None:
+            return _refuse(str(self._worker.failure))
+        ended = ", ".join(part.get_name() for part in parts if part.done())
+        return _refuse(f"cannot go on: the {ended} part ended by itself; see the lines above")
+
+    async def _drain(self, web: Web | None, hurry: asyncio.Event) -> None:
+        timeout = self._spec.stop_timeout * DRAIN
+        async with asyncio.TaskGroup() as group:
+            if web is not None:
+                group.create_task(web.stop(timeout, hurry=hurry))
+            if self._worker is not None:
+                group.create_task(self._worker.drain(timeout, hurry=hurry))
+
+    def _leave(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+        if stop.is_set():
+            hurry.set()
+            return
+        stop.set()
+        self._last = threading.Timer(self._spec.stop_timeout * LAST, _end)
+        self._last.daemon = True
+        self._last.start()
+
+    # The bridge's view ----------------------------------------------------------------------------------------
+
+    def _state(self) -> State:
+        worker = self._worker
+        if worker is None:
+            return State(ready=self._ready)
+        figures = worker.figures()
+        return State(
+            ready=self._ready and worker.incarnation is not None,
+            busy=figures.busy,
+            free=figures.free,
+            worker=worker.incarnation,
+        )
+
+    def _changed(self) -> None:
+        if self._bridge is not None:
+            self._bridge.changed()
+
+    def _tell(self, call: Callable[[Worker], None]) -> Callable[[], None]:
+        def tell() -> None:
+            if self._worker is not None:
+                call(self._worker)
+
+        return tell
+
+
+def _end() -> None:
+    log.warning("something still holds this process at the end of its time to stop; it ends now")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
