@@ -1,0 +1,5 @@
+"""`python -m coserver`: the command line."""
+
+from coserver.cli.main import main
+
+main()

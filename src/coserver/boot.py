@@ -1,0 +1,145 @@
+"""From a configuration to objects that run: the only place that knows every concrete class.
+
+`python -m coserver.boot node` is what the keeper starts as the node. Processes of Python services have a composition of
+their own in `runtime.process`, since they must not import what only a node needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import logging.handlers
+import os
+import socket
+import sys
+from pathlib import Path
+
+from coserver.config import Site, load
+from coserver.control.server import ControlServer
+from coserver.control.status import Figures
+from coserver.control.verbs import Desk
+from coserver.errors import CoserverError
+from coserver.host.keeper_link import KeeperLink
+from coserver.model.job import State
+from coserver.runtime import handover
+from coserver.runtime.node import Node
+from coserver.runtime.spawning import Places
+from coserver.runtime.spec import LEASE
+from coserver.runtime.upkeep import Death, Upkeep
+from coserver.store import open_store
+from coserver.store.contract import Rescue
+from coserver.store.local import LocalState
+
+NODE_LOG_BYTES = 10 << 20
+NODE_LOGS_KEPT = 3
+
+
+def node_argv(file: Path, *, profile: str | None, attached: bool) -> list[str]:
+    """Return the command line of a node, for the keeper. An `attached` one has the site shown on its terminal."""
+    argv = [sys.executable, "-m", "coserver.boot", "node", "--config", str(file)]
+    if profile is not None:
+        argv += ["--profile", profile]
+    return [*argv, "--attached"] if attached else argv
+
+
+def printer_argv(file: Path, *, profile: str | None) -> list[str]:
+    """Return the command line of what shows the site on a terminal."""
+    argv = [sys.executable, "-m", "coserver", "--config", str(file)]
+    if profile is not None:
+        argv += ["--profile", profile]
+    return [*argv, "logs", "--follow", "--lines=0", "--attached"]
+
+
+async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached: bool) -> int:
+    """Be the node until the site ends; return its exit status."""
+    link = await KeeperLink.connect(keeper_fd)
+    held = link.welcome.held.get(handover.HELD_AS)
+    site = handover.find(held) if held is not None else None
+    if held is not None:
+        os.close(held)
+    if site is None:
+        site = load(file, profile=profile, environ=os.environ, cwd=Path.cwd())
+        fd = handover.leave(site)
+        link.hold(handover.HELD_AS, fd)
+        os.close(fd)
+    places = Places(site.node.state)
+    places.make()
+    _log_to(places.node_log)
+    node = Node(
+        site,
+        places,
+        link,
+        LocalState(places.node_db),
+        lambda node: _upkeep(site, node),
+        environ=os.environ,
+        printer=printer_argv(site.file, profile=profile) if attached else None,
+    )
+    server = ControlServer(Desk(node, Figures()))
+
+    def serve(listener: socket.socket) -> asyncio.Task[None]:
+        return asyncio.create_task(server.serve(listener), name="control")
+
+    return await node.run(serve)
+
+
+def _upkeep(site: Site, node: Node) -> Upkeep:
+    kept = {
+        State.SUCCEEDED: site.retention.succeeded,
+        State.FAILED: site.retention.failed,
+        State.LOST: site.retention.lost,
+    }
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(node.hub.wake_workers)
+
+    def rescued(death: Death, rescue: Rescue) -> None:
+        loop.call_soon_threadsafe(node.rescued, death, rescue)
+
+    return Upkeep(
+        lambda: open_store(site.store),
+        alive=node.living_workers,
+        wake=wake,
+        lease=LEASE,
+        retention={state: seconds for state, seconds in kept.items() if seconds is not None},
+        rescued=rescued,
+    )
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(
+        path, maxBytes=NODE_LOG_BYTES, backupCount=NODE_LOGS_KEPT, encoding="utf-8"
+    )
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run as the keeper's node."""
+    parser = argparse.ArgumentParser(prog="coserver.boot")
+    parser.add_argument("part", choices=["node"])
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--profile")
+    parser.add_argument("--attached", action="store_true")
+    arguments = parser.parse_args(argv)
+    keeper_fd = os.environ.get("COSERVER_KEEPER_FD", "")
+    if not keeper_fd.isdecimal():
+        print("cannot run: a node is started by its keeper; use `coserver up`", file=sys.stderr)
+        return 2
+    try:
+        return asyncio.run(
+            run_node(arguments.config, arguments.profile, int(keeper_fd), attached=arguments.attached)
+        )
+    except CoserverError as error:
+        logging.getLogger("coserver").critical("%s", error)
+        print(f"coserver: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

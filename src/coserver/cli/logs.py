@@ -1,0 +1,173 @@
+"""`coserver logs`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from coserver.cli.context import Surroundings, pass_surroundings
+from coserver.cli.table import colourful
+from coserver.errors import UnknownName, UsageError
+from coserver.model import units
+from coserver.model.names import resolve, suggestion
+
+if TYPE_CHECKING:
+    from coserver.host.logs import LogReader, Record, Source
+
+NODE = "coserver"
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=None, metavar="LINES", help="So many last lines (50)."
+)
+@click.option("--since", metavar="TIME", help="Lines since then: 10m ago as `10m`, or 2026-01-31T12:00.")
+@click.option("--grep", metavar="PATTERN", help="Only lines that match a regular expression.")
+@click.option("--times", is_flag=True, help="Put the time before each line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each line.")
+@click.option("--attached", is_flag=True, hidden=True, help="Be the printer of `up`.")
+@pass_surroundings
+def logs(
+    surroundings: Surroundings,
+    names: tuple[str, ...],
+    follow: bool,
+    lines: int | None,
+    since: str | None,
+    grep: str | None,
+    times: bool,
+    as_json: bool,
+    attached: bool,
+) -> None:
+    """Show what processes have printed, all of them or those named.
+
+    NAME is a service, a process as NAME/2, a glob, or `coserver` for what the node itself has to say. Works whether the
+    site is up or not.
+    """
+    from coserver.host.log_text import Renderer, Style
+    from coserver.host.logs import LogReader, finished
+    from coserver.host.logs import follow as follow_all
+
+    if lines is not None and since is not None:
+        raise UsageError("cannot take both --lines and --since; leave one out")
+    pattern = _pattern(grep)
+    chosen = _sources(surroundings, names)
+    stop = _Stop()
+    if attached:
+        # The terminal's Ctrl-C is the keeper's; this process ends when the node says so.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, stop.ask)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(LogReader(source)) for source in chosen]
+        _place(readers, lines, since)
+        style = Style(
+            names=len({source.process for source in chosen}) > 1 or attached,
+            width=max((len(source.process) for source in chosen), default=0),
+            times=times,
+            terminal=sys.stdout.isatty(),
+            colour=colourful(sys.stdout),
+            as_json=as_json,
+        )
+        renderer = Renderer(style)
+        records: Iterator[Record] = follow_all(readers, stop) if follow else finished(readers)
+        out = sys.stdout.buffer
+        try:
+            for record in records:
+                if pattern is None or pattern.search(record.data):
+                    out.write(renderer.render(record))
+                    if follow:
+                        out.flush()
+            out.write(renderer.finish())
+            out.flush()
+        except OSError:
+            # The terminal is gone; so is whoever read this.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+class _Stop:
+    """Turns true when asked."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self, *_: object) -> None:
+        self._asked = True
+
+    def __call__(self) -> bool:
+        return self._asked
+
+
+def _sources(surroundings: Surroundings, names: tuple[str, ...]) -> list[Source]:
+    from coserver.host.logs import Source, log_path, sources
+
+    places = surroundings.places
+    root = places.node_log.parent
+    known = {
+        name: list(range(1, service.processes + 1)) for name, service in surroundings.site.services.items()
+    }
+    # Logs of processes that the configuration no longer has are still there to be read.
+    found = sources(root)
+    for source in found:
+        service, _, index = source.process.rpartition("/")
+        if int(index) not in known.setdefault(service, []):
+            known[service].append(int(index))
+    wanted = [name for name in names if name != NODE]
+    targets, unknown = resolve(wanted or ([] if names else ["*"]), known)
+    if unknown and not (not names and unknown == ["*"]):
+        hint = suggestion(unknown[0], [*known, NODE])
+        raise UnknownName(
+            f'cannot find logs of "{unknown[0]}"{hint or "; `coserver status` lists processes"}'
+        )
+    chosen = []
+    for target in targets:
+        indexes = known[target.service] if target.index is None else [target.index]
+        for number in indexes:
+            process = f"{target.service}/{number}"
+            chosen.append(Source(process, log_path(root, process)))
+            errors = log_path(root, process, "err")
+            if errors.exists():
+                chosen.append(Source(process, errors, "err"))
+    if not names or NODE in names:
+        chosen.append(Source(NODE, places.node_log))
+    return list(dict.fromkeys(chosen))
+
+
+def _place(readers: list[LogReader], lines: int | None, since: str | None) -> None:
+    for reader in readers:
+        if since is not None:
+            reader.from_time(_moment(since))
+        else:
+            reader.from_last(50 if lines is None else lines)
+
+
+def _moment(text: str) -> int:
+    """Return µs since 1970 of a point in time, or of a span before now."""
+    try:
+        return time.time_ns() // 1000 - units.microseconds(text)
+    except ValueError:
+        pass
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e6)
+    except ValueError:
+        raise UsageError(
+            f'cannot read "{text}" as a time; write a span such as 10m, or a time such as 2026-01-31T12:00'
+        ) from None
+
+
+def _pattern(text: str | None) -> re.Pattern[bytes] | None:
+    if text is None:
+        return None
+    try:
+        return re.compile(text.encode())
+    except re.error as error:
+        raise UsageError(f'cannot read "{text}" as a regular expression: {error}') from None

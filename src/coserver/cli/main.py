@@ -1,0 +1,134 @@
+"""The command `coserver`: options, verbs by name, and errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from coserver.cli.context import Surroundings
+from coserver.errors import CoserverError, UsageError
+from coserver.model.names import suggestion
+
+# verb → (module of the command, its attribute, what it does). A module is imported when its verb is used.
+VERBS: dict[str, tuple[str, str, str]] = {
+    "init": ("init", "init", "Write a working coserver.toml for the project here."),
+    "up": ("up", "up", "Start the site."),
+    "down": ("up", "down", "Stop the whole site; what operators want is kept."),
+    "status": ("status", "status", "Show services, processes and jobs."),
+    "start": ("services", "start", "Start services or processes."),
+    "stop": ("services", "stop", "Stop services or processes, and remember it."),
+    "restart": ("services", "restart", "Give services or processes a new run."),
+    "logs": ("logs", "logs", "Show what processes have printed."),
+    "run": ("run", "run", "Run a command in the environment of the site."),
+    "jobs": ("jobs", "jobs", "Submit, list, show and retry jobs."),
+    "config": ("config", "config", "Check and show the configuration."),
+    "db": ("db", "db", "Look at the store's tables and bring them up to date."),
+    "doctor": ("doctor", "doctor", "Look for what is wrong with site and machine."),
+}
+EXIT_INTERRUPTED = 130
+EPILOG = """
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 unknown name, 5 cannot reach node or store,
+6 denied, 124 timed out, 130 interrupted; `run` passes its command's own.
+"""
+
+
+class Verbs(click.Group):
+    """A group that imports a verb only when it is used, and suggests one for a typo."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, attribute, _ = VERBS[cmd_name]
+        command = getattr(importlib.import_module(f"coserver.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            hint = suggestion(args[0], VERBS)
+            ctx.fail(f'no verb "{args[0]}"{hint or "; `coserver --help` lists them"}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in VERBS.items()])
+
+
+@click.group(cls=Verbs, invoke_without_command=True, epilog=EPILOG)
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The configuration; else COSERVER_CONFIG, else coserver.toml here or above.",
+)
+@click.option("--profile", metavar="NAME", help="Lay coserver.NAME.toml over it.")
+@click.version_option(package_name="coserver", message="coserver %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, config_path: Path | None, profile: str | None) -> None:
+    """Everything that runs beside your web application, run and seen as one site.
+
+    \b
+      coserver init            a working coserver.toml
+      coserver up              start the site here
+      coserver status          how it is
+      coserver logs -f web     what it says
+    """
+    if config_path is None and os.environ.get("COSERVER_CONFIG"):
+        config_path = Path(os.environ["COSERVER_CONFIG"])
+    ctx.obj = Surroundings(config_path, profile or os.environ.get("COSERVER_PROFILE"))
+    if ctx.invoked_subcommand is None:
+        _greet(ctx)
+
+
+def _greet(ctx: click.Context) -> None:
+    """Without a verb: the status of a site that is up here, else the three next commands."""
+    surroundings: Surroundings = ctx.obj
+    try:
+        up = surroundings.site.control.socket.exists()
+    except CoserverError:
+        up = False
+    if up:
+        from coserver.cli.status import status
+
+        ctx.invoke(status)
+        return
+    click.echo("No site is up here. Next:\n")
+    click.echo("  coserver init      write a working coserver.toml")
+    click.echo("  coserver up        start the site")
+    click.echo("  coserver --help    all verbs")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        sys.exit(cli.main(argv, prog_name="coserver", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except CoserverError as error:
+        prefix = "" if isinstance(error, UsageError) and "\n" in str(error) else "coserver: "
+        click.echo(f"{prefix}{error}", err=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

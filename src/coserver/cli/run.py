@@ -1,0 +1,76 @@
+"""`coserver run`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from coserver.cli.context import Surroundings, pass_surroundings
+from coserver.errors import UnknownName, UsageError
+from coserver.model.names import suggestion
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--service", metavar="NAME", help="In the environment, directory and as the user of this service."
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_surroundings
+def run(surroundings: Surroundings, service: str | None, command: tuple[str, ...]) -> None:
+    """Run a command in the environment of the site, in this terminal.
+
+    \b
+      coserver run python manage.py shell
+      coserver run --service web -- env
+
+    The site need not be up. The exit code is the command's own; 127 when there is no such program.
+    """
+    from coserver.runtime.spawning import base_environment, service_environment
+
+    site = surroundings.site
+    env = base_environment(os.environ)
+    env |= {"COSERVER_SITE": site.name, "COSERVER_STORE": site.store}
+    if service is not None:
+        if service not in site.services:
+            hint = suggestion(service, site.services)
+            raise UnknownName(f'cannot find a service "{service}"{hint or ""}')
+        config = site.services[service]
+        env |= service_environment(config)
+        os.chdir(config.cwd)
+        if config.umask is not None:
+            os.umask(config.umask)
+        _become(config.user)
+    paths = [str(path) for path in (site.services[service].path if service else site.app.path)]
+    if paths:
+        env["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [env.get("PYTHONPATH", "")])])
+    # A command installed beside this interpreter is meant before one of the same name elsewhere.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+    program = shutil.which(command[0], path=env["PATH"])
+    if program is None:
+        click.echo(f'coserver: cannot run "{command[0]}": no such program; see the PATH', err=True)
+        sys.exit(127)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(program, list(command), env)
+    except OSError as error:
+        raise UsageError(f'cannot run "{command[0]}": {error.strerror}; see that it is a program') from None
+
+
+def _become(user: str | None) -> None:
+    if user is None:
+        return
+    from coserver.host.users import account
+
+    found = account(user)
+    if os.geteuid() != 0:
+        if found.uid != os.geteuid():
+            raise UsageError(f'cannot run as "{user}": only root may choose another user; ask as root')
+        return
+    os.setgroups(found.groups)
+    os.setgid(found.gid)
+    os.setuid(found.uid)

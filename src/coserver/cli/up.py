@@ -1,0 +1,164 @@
+"""`coserver up` and `coserver down`."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from coserver.cli.context import Surroundings, pass_surroundings, say
+from coserver.cli.services import Duration
+from coserver.cli.status import print_status
+from coserver.config import Site
+from coserver.errors import CoserverError, NodeUnreachable, NotRunning, TimedOut
+
+LOCK_WAIT = 30.0
+LOOK_EVERY = 0.05
+
+
+@click.command()
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as everything runs.")
+@click.option("--no-wait", is_flag=True, help="With -d: return as soon as the node answers.")
+@click.option(
+    "--timeout", type=Duration(), default=60.0, metavar="TIME", help="With -d: how long to wait (60s)."
+)
+@click.option("--reset", is_flag=True, help="Forget what operators had stopped.")
+@pass_surroundings
+def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, reset: bool) -> None:
+    """Start the site.
+
+    In a terminal it stays in the foreground and shows what all processes print, until Ctrl-C stops everything in order;
+    a second Ctrl-C hurries.
+    """
+    from coserver import boot
+    from coserver.host import launch, recorded
+
+    site = surroundings.site
+    lock = launch.take_lock(site.node.state, wait=LOCK_WAIT)
+    for left in recorded.clear(site.node.state / "children"):
+        say(f"ended process {left.pid}, left over from {left.key} of an earlier run")
+    surroundings.places.make()
+    _prepare_store(site)
+    _tell_intents(surroundings, reset)
+    node = boot.node_argv(site.file, profile=surroundings.profile, attached=not detach)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if not detach:
+        count = sum(service.processes for service in site.services.values() if service.autostart)
+        say(
+            f"{site.name}: starting {count} processes of {len(site.services)} services; Ctrl-C stops everything"
+        )
+        launch.become_keeper(site.node.state, lock, node, {})
+    keeper = launch.start_keeper(site.node.state, lock, node, {})
+    os.close(lock)
+    _wait_up(surroundings, keeper, timeout=timeout, settled=not no_wait)
+
+
+def _prepare_store(site: Site) -> None:
+    """Make or bring up to date the store's tables, so that a store that cannot work is known before anything starts."""
+    from coserver.store import open_store
+
+    store = open_store(site.store)
+    try:
+        for name in store.migrate():
+            say(f"store: applied migration {name}")
+    finally:
+        store.close()
+
+
+def _tell_intents(surroundings: Surroundings, reset: bool) -> None:
+    from coserver.store.local import LocalState
+
+    state = LocalState(surroundings.places.node_db)
+    try:
+        if reset:
+            state.forget_intents()
+        for name, intent in state.intents().items():
+            if intent.wanted == "stopped":
+                since = time.strftime("%Y-%m-%d %H:%M", time.localtime(intent.at / 1e6))
+                say(
+                    f"{name} stays stopped, as {intent.by} said on {since}; `coserver start {name}` ends that"
+                )
+    finally:
+        state.close()
+
+
+def _wait_up(
+    surroundings: Surroundings, keeper: subprocess.Popen[bytes], *, timeout: float, settled: bool
+) -> None:
+    until = time.monotonic() + timeout
+    answer = None
+    while time.monotonic() < until:
+        code = keeper.poll()
+        if code is not None:
+            _fail_to_start(surroundings.site.node.state / "keeper.log", code)
+        try:
+            answer = surroundings.node.status()
+        except (NotRunning, NodeUnreachable):
+            time.sleep(LOOK_EVERY)
+            continue
+        words = {process["state"] for service in answer["services"] for process in service["processes"]}
+        if not settled or answer["healthy"] or "fatal" in words:
+            print_status(answer)
+            if settled and not answer["healthy"]:
+                sys.exit(1)
+            return
+        time.sleep(LOOK_EVERY)
+    if answer is not None:
+        print_status(answer)
+    raise TimedOut(
+        f"cannot say that everything runs: not within {timeout:g} s; the site goes on, see `coserver status`"
+    )
+
+
+def _fail_to_start(words: Path, code: int) -> None:
+    lines = words.read_text(errors="replace").splitlines()[-5:] if words.exists() else []
+    for line in lines:
+        say(line)
+    say(f"coserver: cannot start the site: its keeper left with status {code}")
+    sys.exit(code if code > 0 else 1)
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="Without grace.")
+@click.option("--timeout", type=Duration(), default=120.0, metavar="TIME", help="How long to wait (2m).")
+@pass_surroundings
+def down(surroundings: Surroundings, now: bool, timeout: float) -> None:
+    """Stop the whole site, and wait until nothing of it is left. What operators want is kept for the next `up`."""
+    from coserver.host import launch
+
+    site = surroundings.site
+    say(f"down {site.name} ({site.file})")
+    try:
+        keeper = int(surroundings.node.post("/api/v1/down", {"now": now})["keeper_pid"])
+        _wait_gone(keeper, timeout)
+    except (NodeUnreachable, NotRunning):
+        # Without a node that answers, the keeper stops everything by itself when a signal asks it to.
+        holder = launch.lock_holder(site.node.state)
+        if holder is None:
+            raise
+        os.kill(holder, signal.SIGTERM)
+        _wait_gone(holder, timeout)
+    say(f"{site.name} is down")
+
+
+def _wait_gone(pid: int, timeout: float) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise CoserverError(f"cannot wait for process {pid}: {error.strerror}") from error
+    try:
+        readable, _, _ = select.select([pidfd], [], [], timeout)
+    finally:
+        os.close(pidfd)
+    if not readable:
+        raise TimedOut(
+            f"cannot say that the site is down: not within {timeout:g} s; `coserver down --now` hurries it"
+        )

@@ -1,0 +1,1 @@
+"""The verbs, once: arguments, effect and answer; the server and the client that carry them."""

@@ -1,0 +1,86 @@
+"""Names of processes, runs and patterns over them.
+
+A service is `mail`, its second process `mail/2`, and the seventeenth run of that process has the key `mail/2#17`. A
+pattern is a name, a glob over service names (`ma*`) or one over process names (`mail/*`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one process."""
+
+    service: str
+    index: int
+    run: int
+
+    @property
+    def process(self) -> str:
+        """`mail/2`."""
+        return f"{self.service}/{self.index}"
+
+    @property
+    def key(self) -> str:
+        """`mail/2#17`, the name that the keeper knows it by."""
+        return f"{self.service}/{self.index}#{self.run}"
+
+
+def parse_key(key: str) -> Run | None:
+    """Return the run that a key names, or None when it is no key of a run."""
+    process, _, run = key.rpartition("#")
+    service, _, index = process.rpartition("/")
+    if service and index.isdecimal() and run.isdecimal():
+        return Run(service, int(index), int(run))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A whole service, or, with `index`, one of its processes."""
+
+    service: str
+    index: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`mail` or `mail/2`."""
+        return self.service if self.index is None else f"{self.service}/{self.index}"
+
+
+def resolve(patterns: Iterable[str], services: Mapping[str, Sequence[int]]) -> tuple[list[Target], list[str]]:
+    """Return what the patterns name, each once and in the order of `services`, and the patterns that name nothing.
+
+    `services` maps each service's name to the indexes of its processes.
+    """
+    wanted: dict[Target, None] = {}
+    unknown: list[str] = []
+    for pattern in patterns:
+        found = list(_matches(pattern, services))
+        if not found:
+            unknown.append(pattern)
+        wanted.update(dict.fromkeys(found))
+    order = {name: place for place, name in enumerate(services)}
+    return sorted(wanted, key=lambda target: (order[target.service], target.index or 0)), unknown
+
+
+def _matches(pattern: str, services: Mapping[str, Sequence[int]]) -> Iterable[Target]:
+    if "/" in pattern:
+        for service, indexes in services.items():
+            for index in indexes:
+                target = Target(service, index)
+                if fnmatchcase(target.name, pattern):
+                    yield target
+    else:
+        yield from (Target(service) for service in services if fnmatchcase(service, pattern))
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "…"?` for a name that is close to a known one, else an empty text."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else ""

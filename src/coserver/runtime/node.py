@@ -1,0 +1,595 @@
+"""The node: all policy of one host. It takes over what lives, brings up what is wanted, and answers for both.
+
+Theory. A node owns nothing that lives. Processes, sockets and unacknowledged ends are the keeper's; what operators want
+is in the node's own file; jobs are in the store. A node therefore starts in one way only: it reads what there is, makes
+its services match, and then starts what is wanted and does not run. The first node of a site finds nothing; every later
+one finds everything, and its services never notice.
+
+The order at the start is: keeper's welcome, slots as the note of each child has them, ends and starts that happened
+meanwhile, doors (bus and control, whose listening sockets the keeper holds), then what is wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import hmac
+import logging
+import random
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import assert_never
+
+from coserver.config import Site
+from coserver.errors import UnknownName
+from coserver.host import unix
+from coserver.host.keeper_link import (
+    Adoptee,
+    ChildRow,
+    Exited,
+    KeeperGone,
+    KeeperLink,
+    SpawnFailed,
+    SpawnRefused,
+    SpawnSpec,
+    Started,
+    Terminate,
+)
+from coserver.model import service as rules
+from coserver.model.names import Run, Target, parse_key, resolve, suggestion
+from coserver.model.service import Began, Emptied, End, Ended, NotBegun, Readiness, Rules, Slot
+from coserver.runtime import slots
+from coserver.runtime.clock import boot_now, wall_now
+from coserver.runtime.hub import Hub, Told
+from coserver.runtime.service import Arrival, Service, Timer
+from coserver.runtime.spawning import CannotSpawn, Places, base_environment, spawn_spec
+from coserver.runtime.started import read_started
+from coserver.runtime.sweeper import Sweeper
+from coserver.runtime.upkeep import Death, Upkeep
+from coserver.store.contract import Rescue
+from coserver.store.local import Intent, LocalState, Wanted
+
+log = logging.getLogger("coserver")
+
+LOST_KEEPER_STATUS = 70
+PRINTER = "coserver/printer#"
+PRINTER_PATIENCE = 3.0
+
+
+class Node:
+    """One host's supervisor. Made by `boot`, run by `run`."""
+
+    def __init__(
+        self,
+        site: Site,
+        places: Places,
+        link: KeeperLink,
+        state: LocalState,
+        make_upkeep: Callable[[Node], Upkeep],
+        *,
+        environ: Mapping[str, str],
+        printer: Sequence[str] | None = None,
+    ) -> None:
+        """`environ` is the node's own environment; `printer` the command that shows the site on the terminal that the
+        keeper was started on, None when there is none."""
+        self.site = site
+        self.places = places
+        self.link = link
+        self.state = state
+        self.services: dict[str, Service] = {}
+        self.phase = "starting"
+        self._environ = environ
+        self._printer = printer
+        self._printing: str | None = None
+        self._printed = asyncio.Event()
+        self._secret = state.secret()
+        self._instance = hashlib.sha256(self._secret).hexdigest()[:12]
+        self._pids: dict[str, tuple[int, int]] = {}
+        """key → pid and kernel start time of the leaders that the keeper has confirmed"""
+        self._tokens: dict[str, Run] = {}
+        self._signals: set[asyncio.Task[bool]] = set()
+        self._status: int | None = None
+        self._leave = asyncio.Event()
+        self._going_down: asyncio.Task[None] | None = None
+        self.sweeper = Sweeper(self._instance, keeper_pid=link.welcome.keeper_pid)
+        self.hub = Hub(self._tokens.get, self._heard)
+        self.upkeep = make_upkeep(self)
+        for config in site.services.values():
+            self.services[config.name] = Service(
+                config.name,
+                config.processes,
+                Rules(
+                    restart=config.restart,
+                    stop_timeout=config.stop.timeout,
+                    reports_ready=config.kind == "python",
+                ),
+                self,
+                now=boot_now,
+                chance=random.random,
+            )
+
+    # Running ------------------------------------------------------------------------------------------------
+
+    async def run(self, serve_control: Callable[[socket.socket], asyncio.Task[None]]) -> int:
+        """Take over, serve until asked to end, and return the exit status of the site.
+
+        `serve_control` begins to answer on the control socket and returns the task that does.
+        """
+        welcome = self.link.welcome
+        self._take_over(welcome.children)
+        self.sweeper.start()
+        await self.hub.serve(self._door("bus", self.places.bus))
+        control = serve_control(self._door("control", self.site.control.socket))
+        self.upkeep.start()
+        if welcome.generation == 1:
+            log.info("%s is coming up on %s", self.site.name, self.site.node.name)
+        else:
+            log.warning("a new node has taken over %d processes", len(self._pids))
+        self.phase = "running"
+        self._start_printer()
+        if welcome.terminate is not None:
+            self._terminate(welcome.terminate)
+        else:
+            self._start_wanted()
+        self.link.notify("READY=1")
+        news = asyncio.create_task(self._hear_keeper())
+        try:
+            await self._leave.wait()
+        finally:
+            for task in (news, control, self._going_down):
+                if task is not None and task is not asyncio.current_task():
+                    task.cancel()
+            await asyncio.gather(
+                *(task for task in (news, control, self._going_down) if task is not None),
+                return_exceptions=True,
+            )
+            for service in self.services.values():
+                service.close()
+            await self.hub.close()
+            await self.sweeper.close()
+            await self.upkeep.close()
+            self.state.close()
+        status = self._status if self._status is not None else 0
+        self.link.finish(status)
+        self.link.close()
+        return status
+
+    def _door(self, name: str, path: Path) -> socket.socket:
+        """Return a listening socket that the keeper holds, so that whoever knocks between two nodes waits."""
+        held = self.link.welcome.held.get(name)
+        if held is not None:
+            listener = socket.socket(fileno=held)
+            listener.setblocking(False)
+            return listener
+        listener = unix.listen(path)
+        self.link.hold(name, listener.fileno())
+        return listener
+
+    # Taking over --------------------------------------------------------------------------------------------
+
+    def _take_over(self, rows: tuple[ChildRow, ...]) -> None:
+        for process, (newest, rest) in self.state.slots().items():
+            name, _, index = process.rpartition("/")
+            if name in self.services and int(index) in self.services[name].slots:
+                slot = slots.load(rest) if rest is not None else Slot()
+                self.services[name].restore(int(index), replace(slot, run=newest))
+        for row in rows:
+            if row.key.startswith(PRINTER):
+                self._take_over_printer(row)
+            run = parse_key(row.key)
+            if run is None or run.service not in self.services:
+                continue
+            self._tokens[self._token(run)] = run
+            if row.pid:
+                self._pids[row.key] = (row.pid, row.start_time)
+                self.sweeper.leader(run, row.pid, row.start_time)
+            service = self.services[run.service]
+            service.restore(run.index, slots.load(row.note))
+            self._catch_up(service, run, row)
+
+    def _catch_up(self, service: Service, run: Run, row: ChildRow) -> None:
+        """Tell a slot what happened while there was no node, and repeat what only a node does."""
+        state = service.slots[run.index].state
+        unconfirmed = isinstance(state, rules.Starting) or (
+            isinstance(state, rules.Stopping) and state.pid is None
+        )
+        if unconfirmed and row.pid and not row.starting and row.ended is None:
+            service.tell(run.index, Began(run.run, row.pid))
+        if isinstance(state, rules.Clearing):
+            self._remember_adopted(run, row.ended)
+            self.clear(run.process, run.run)
+        if isinstance(state, rules.Clearing | rules.Stopping) and state.deadline is None:
+            self.kill(run.process, run.run)
+        if row.ended is not None:
+            self._hear(row.ended)
+
+    def _start_wanted(self) -> None:
+        for name, service in self.services.items():
+            for index, slot in service.slots.items():
+                if self.wanted(Target(name, index)) == "running" and isinstance(slot.state, rules.Stopped):
+                    service.tell(index, rules.Start())
+
+    # What operators want ------------------------------------------------------------------------------------
+
+    def wanted(self, target: Target) -> Wanted:
+        """Return what is wanted of a process: the operator's word for it, for its service, or the configuration's."""
+        intents = self.state.intents()
+        for name in (target.name, target.service):
+            if name in intents:
+                return intents[name].wanted
+        return "running" if self.site.services[target.service].autostart else "stopped"
+
+    def targets(self, patterns: list[str]) -> list[Target]:
+        """Return what the patterns name. Raises UnknownName for the first that names nothing."""
+        known = {name: sorted(service.slots) for name, service in self.services.items()}
+        found, unknown = resolve(patterns, known)
+        if unknown:
+            hint = suggestion(unknown[0], [*known, *(f"{s}/{i}" for s in known for i in known[s])])
+            raise UnknownName(
+                f'cannot find a service or process "{unknown[0]}"{hint or "; `coserver status` lists them"}'
+            )
+        return found
+
+    async def order(self, verb: str, target: Target, *, by: str, wait: float | None) -> Arrival | None:
+        """Start, stop or restart; remember it as the operator's intent; wait up to `wait` seconds for it to be done.
+
+        Returns None when the time ran out, or when `wait` is None.
+        """
+        service = self.services[target.service]
+        intent = Intent("stopped" if verb == "stop" else "running", by, wall_now())
+        if target.index is None:
+            for index in service.slots:
+                self.state.drop_intent(f"{target.service}/{index}")
+        self.state.intend(target.name, intent)
+        log.info("%s %s, asked by %s", verb, target.name, by)
+        match verb:
+            case "start":
+                service.start(target.index)
+            case "stop":
+                service.stop(only=target.index)
+            case _:
+                service.restart(target.index)
+        if wait is None:
+            return None
+        try:
+            async with asyncio.timeout(wait):
+                return await service.arrive("down" if verb == "stop" else "up", target.index)
+        except TimeoutError:
+            return None
+
+    def forget_intents(self) -> list[str]:
+        """Forget what operators said and start what the configuration wants; return the processes that begin."""
+        self.state.forget_intents()
+        stopped = [
+            name
+            for service in self.services.values()
+            for name, slot in service.processes()
+            if isinstance(slot.state, rules.Stopped)
+        ]
+        self._start_wanted()
+        return [
+            name
+            for service in self.services.values()
+            for name, slot in service.processes()
+            if name in stopped and not isinstance(slot.state, rules.Stopped)
+        ]
+
+    # Ending -------------------------------------------------------------------------------------------------
+
+    def go_down(self, *, at_once: bool = False) -> None:
+        """Stop everything in order and leave; intents stay as they are. Called again with `at_once`, hurry."""
+        if self._going_down is None:
+            log.info("going down")
+            self.phase = "stopping"
+            self._going_down = asyncio.create_task(self._go_down(at_once))
+        elif at_once:
+            log.warning("going down at once")
+            for service in self.services.values():
+                service.stop(now=True)
+
+    async def _go_down(self, at_once: bool) -> None:
+        self.link.notify("STOPPING=1")
+        while True:
+            for service in self.services.values():
+                service.stop(now=at_once)
+            arrivals = await asyncio.gather(*(service.arrive("down") for service in self.services.values()))
+            if all(arrival.how == "arrived" for arrival in arrivals):
+                break
+        await self._end_unowned()
+        log.info("everything has stopped")
+        await self._stop_printer()
+        self._leave.set()
+
+    async def _end_unowned(self) -> None:
+        """End the orphans that no run claims; they would outlive the site."""
+        strays: tuple[Adoptee, ...] = await self.link.adoptees()
+        for stray in strays:
+            log.warning("ending process %d, which no service owns", stray.pid)
+        if strays:
+            await self.sweeper.end({(stray.pid, stray.start_time) for stray in strays})
+
+    async def _lost_keeper(self, reason: str) -> None:
+        """Without a keeper nothing can be started or learnt: stop what lives, record that nobody saw it end."""
+        log.critical("the keeper is gone (%s); stopping everything", reason)
+        self.phase = "stopping"
+        alive = set(self._pids.values())
+        grace = max((config.stop.timeout for config in self.site.services.values()), default=0.0)
+        await self.sweeper.end(alive, grace=grace)
+        for name, service in self.services.items():
+            for index, slot in service.slots.items():
+                run = rules.run_of(slot.state)
+                if run is not None:
+                    which = Run(name, index, run)
+                    end = End(at=wall_now(), reason="the keeper died before it could tell")
+                    self.state.ended(which.process, run, end)
+                    self.state.rest(which.process, run, slots.dump(replace(slot, state=rules.Stopped())))
+                    self._bury(which)
+        self._status = LOST_KEEPER_STATUS
+        self._leave.set()
+
+    def _terminate(self, asked: Terminate) -> None:
+        log.info("asked to end by %s", signal.Signals(asked.signal).name)
+        if asked.count > 1:
+            self.go_down()
+        self.go_down(at_once=asked.count > 1)
+
+    # News ---------------------------------------------------------------------------------------------------
+
+    async def _hear_keeper(self) -> None:
+        while True:
+            event = await self.link.events.get()
+            match event:
+                case Terminate():
+                    self._terminate(event)
+                case KeeperGone():
+                    await self._lost_keeper(event.reason)
+                    return
+                case Started() | SpawnFailed() | SpawnRefused() | Exited():
+                    self._hear(event)
+                case _:
+                    assert_never(event)
+
+    def _hear(self, event: Started | SpawnFailed | SpawnRefused | Exited) -> None:
+        if event.key == self._printing and not isinstance(event, Started):
+            self._printing = None
+            self._printed.set()
+            self.link.ack(event.key)
+            return
+        run = parse_key(event.key)
+        if run is None or run.service not in self.services:
+            return
+        service = self.services[run.service]
+        match event:
+            case Started():
+                self._pids[event.key] = (event.pid, event.start_time)
+                self.sweeper.leader(run, event.pid, event.start_time)
+                service.tell(run.index, Began(run.run, event.pid))
+            case SpawnFailed():
+                end = End(at=wall_now(), reason=self._why_not_begun(run, event))
+                self.state.ended(run.process, run.run, end)
+                service.tell(run.index, NotBegun(run.run, end))
+            case SpawnRefused():
+                end = End(at=wall_now(), reason=f"the keeper refused it: {event.reason}")
+                service.tell(run.index, NotBegun(run.run, end))
+            case Exited():
+                end = End(at=wall_now(), status=event.code, signal=event.signal)
+                self.state.ended(run.process, run.run, end)
+                self._remember_adopted(run, event)
+                service.tell(run.index, Ended(run.run, end))
+            case _:
+                assert_never(event)
+
+    def _why_not_begun(self, run: Run, event: SpawnFailed) -> str:
+        command = self.site.services[run.service].command
+        if event.stage == "exec" and command:
+            if event.errno == errno.ENOENT:
+                return f'cannot run "{command[0]}": no such program; install it or correct `command`'
+            return f'cannot run "{command[0]}": {event.message}; see that it is executable'
+        if event.stage == "chdir":
+            cwd = self.site.services[run.service].cwd
+            return f"cannot start in {cwd}: {event.message}; create the directory or correct `cwd`"
+        return f"cannot start: {event.stage}: {event.message}"
+
+    def _remember_adopted(self, run: Run, ended: Exited | SpawnFailed | None) -> None:
+        if isinstance(ended, Exited):
+            self.sweeper.adopted(run, frozenset((a.pid, a.start_time) for a in ended.adopted))
+
+    def _heard(self, run: Run, told: Told | None) -> None:
+        # A process that only lost its connection is as ready as it was: it comes back with its state.
+        if told is not None:
+            self.services[run.service].tell(run.index, Readiness(run.run, told.ready))
+
+    # Hands (see runtime.service.Hands) ----------------------------------------------------------------------
+
+    def spawn(self, process: str, run: int) -> None:
+        """Ask the keeper for a process."""
+        which = self._run(process, run)
+        self.state.begin(process, run)
+        token = self._token(which)
+        self._tokens[token] = which
+        slot = self.services[which.service].slots[which.index]
+        try:
+            request = spawn_spec(
+                self.site,
+                self.site.services[which.service],
+                which,
+                places=self.places,
+                instance=self._instance,
+                token=token,
+                environ=self._environ,
+                note=slots.dump(slot),
+            )
+        except CannotSpawn as error:
+            end = End(at=wall_now(), reason=str(error))
+            self.state.ended(process, run, end)
+            self.services[which.service].tell(which.index, NotBegun(run, end))
+            return
+        self.link.spawn(request)
+
+    def ask_to_end(self, process: str, run: int) -> None:
+        """Signal the leader, after a look at who belongs to it."""
+        which = self._run(process, run)
+        name = self.site.services[which.service].stop.signal
+        number = signal.Signals[f"SIG{name.removeprefix('SIG')}"]
+        self.sweeper.look(which, then=lambda: self._signal(which.key, number))
+
+    def kill(self, process: str, run: int) -> None:
+        """Kill the leader's group at once and everybody else who belongs as soon as found."""
+        which = self._run(process, run)
+        self._signal(which.key, signal.SIGKILL, group=True)
+        self.sweeper.kill(which)
+
+    def _signal(self, key: str, number: int, *, group: bool = False) -> None:
+        task = asyncio.create_task(self.link.signal(key, number, group=group))
+        self._signals.add(task)
+        task.add_done_callback(self._signals.discard)
+
+    def clear(self, process: str, run: int) -> None:
+        """End what is left."""
+        which = self._run(process, run)
+        self.sweeper.clear(which, emptied=lambda: self._emptied(which))
+
+    def _emptied(self, run: Run) -> None:
+        self._bury(run)
+        self.services[run.service].tell(run.index, Emptied(run.run))
+
+    def forget(self, process: str, run: int) -> None:
+        """Let the keeper reap the leader."""
+        which = self._run(process, run)
+        self._tokens.pop(self._token(which), None)
+        self._pids.pop(which.key, None)
+        self.sweeper.forget(which)
+        self.link.ack(which.key)
+
+    def changed(self, process: str, before: Slot, after: Slot) -> None:
+        """Leave the slot's state where the next node will find it, and say what changed."""
+        run = rules.run_of(after.state)
+        if run is None:
+            self.state.rest(process, after.run, slots.dump(after))
+        elif rules.run_of(before.state) == run:
+            self.link.note(self._run(process, run).key, slots.dump(after))
+        self._announce(process, before, after)
+
+    def timer(self, delay: float, due: Callable[[], None]) -> Timer:
+        """Set a timer on the loop."""
+        return asyncio.get_running_loop().call_later(delay, due)
+
+    def _announce(self, process: str, before: Slot, after: Slot) -> None:
+        state = after.state
+        match state:
+            case rules.Running():
+                if not isinstance(before.state, rules.Running):
+                    log.info("%s runs, process %d", process, state.pid)
+                if state.ready and not (isinstance(before.state, rules.Running) and before.state.ready):
+                    bind = self.site.services[process.rpartition("/")[0]].bind
+                    if bind is not None:
+                        log.info("%s is ready at %s", process, url_of(str(bind)))
+                    elif self.services[process.rpartition("/")[0]].rules.reports_ready:
+                        log.info("%s is ready", process)
+            case rules.Clearing():
+                if not isinstance(before.state, rules.Clearing):
+                    level = logging.INFO if isinstance(before.state, rules.Stopping) else logging.WARNING
+                    log.log(level, "%s ended: %s", process, rules.describe(state.end))
+            case rules.Backoff():
+                log.warning("%s starts again in %.1f s", process, state.until - boot_now())
+            case rules.Fatal():
+                log.error(
+                    "%s is given up: %s; `coserver start %s` tries again", process, state.reason, process
+                )
+            case rules.Stopped():
+                if not isinstance(before.state, rules.Stopped):
+                    log.info("%s has stopped", process)
+            case rules.Exited() | rules.Starting() | rules.Stopping():
+                pass
+            case _:
+                assert_never(state)
+
+    # The terminal -------------------------------------------------------------------------------------------
+
+    def _start_printer(self) -> None:
+        """Have what processes print shown where `up` was called; its death (the terminal was closed) is no matter."""
+        if self._printer is None or self._printing is not None:
+            return
+        self._printing = f"{PRINTER}{int(boot_now() * 1e6)}"
+        self._printed.clear()
+        self.link.spawn(
+            SpawnSpec(
+                key=self._printing,
+                argv=tuple(self._printer),
+                env=base_environment(self._environ),
+                cwd=str(self.places.state),
+                mark=f"{self._instance}:{self._printing}",
+                output=None,
+            )
+        )
+
+    def _take_over_printer(self, row: ChildRow) -> None:
+        if row.ended is not None:
+            self.link.ack(row.key)
+            self._printer = None
+        else:
+            self._printing = row.key
+
+    async def _stop_printer(self) -> None:
+        """Let the terminal have the last lines."""
+        if self._printing is None:
+            return
+        await self.link.signal(self._printing, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(PRINTER_PATIENCE):
+                await self._printed.wait()
+        except TimeoutError:
+            pass
+
+    # Workers ------------------------------------------------------------------------------------------------
+
+    def living_workers(self) -> frozenset[str]:
+        """Return the tokens of the processes that may hold a worker and are alive as far as the kernel has told."""
+        return frozenset(
+            token
+            for token, run in list(self._tokens.items())
+            if self.site.services[run.service].works and run.key in self._pids
+        )
+
+    def _bury(self, run: Run) -> None:
+        if not self.site.services[run.service].works:
+            return
+        started = self.places.started(run)
+        ended = self.services[run.service].slots[run.index].state
+        note = rules.describe(ended.end) if isinstance(ended, rules.Clearing) else "ended"
+        self.upkeep.bury(Death(self._token(run), run.process, read_started(started), note))
+        started.unlink(missing_ok=True)
+
+    def rescued(self, death: Death, rescue: Rescue) -> None:
+        """Say what became of a dead worker's jobs."""
+        back = len(rescue.uncharged) + len(rescue.crashed)
+        if back or rescue.lost:
+            log.warning(
+                "%s left %d jobs behind: %d begun ones and %d others are back in their queues, %d are lost",
+                death.process,
+                back + len(rescue.lost),
+                len(rescue.crashed),
+                len(rescue.uncharged),
+                len(rescue.lost),
+            )
+
+    # Small things -------------------------------------------------------------------------------------------
+
+    def _run(self, process: str, run: int) -> Run:
+        service, _, index = process.rpartition("/")
+        return Run(service, int(index), run)
+
+    def _token(self, run: Run) -> str:
+        return hmac.new(self._secret, run.key.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def url_of(bind: str) -> str:
+    """Return what a person types into a browser to reach an address that is listened at."""
+    if bind.startswith("unix:"):
+        return bind
+    host, _, port = bind.removeprefix("tcp:").rpartition(":")
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]', '') else host}:{port}"

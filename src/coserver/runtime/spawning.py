@@ -1,0 +1,230 @@
+"""From a service's configuration to the one request that starts a process of it.
+
+Read anew at each start: environment files and the user database. Everything else comes from the configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coserver.config import ServiceConfig, Site
+from coserver.errors import CoserverError, UsageError
+from coserver.host.keeper_link import OutputSpec, SpawnSpec
+from coserver.host.users import Account, account
+from coserver.model import envfile
+from coserver.model.names import Run
+from coserver.runtime import spec as service_spec
+
+NOT_FOR_CHILDREN = frozenset(
+    {
+        "COSERVER_KEEPER_FD",
+        "COSERVER_LOCK_FD",
+        "COSERVER_CONFIG",
+        "COSERVER_PROFILE",
+        "COSERVER_SPEC",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+    }
+)
+MAX_ENVIRONMENT_FILE = 1 << 20
+
+
+class CannotSpawn(CoserverError):
+    """A process cannot even be asked for: its user or its environment files are wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a node keeps what its processes need (see `[node] state`)."""
+
+    state: Path
+
+    @property
+    def control(self) -> Path:
+        """The default place of the node's control socket."""
+        return self.state / "control.sock"
+
+    @property
+    def bus(self) -> Path:
+        """The socket of the bus and the bridge."""
+        return self.state / "bus.sock"
+
+    @property
+    def node_db(self) -> Path:
+        """The node's own memory."""
+        return self.state / "node.db"
+
+    @property
+    def node_log(self) -> Path:
+        """What the node says of itself."""
+        return self.state / "log" / "coserver.log"
+
+    @property
+    def wake(self) -> Path:
+        """The directory of the sockets that rouse parked workers."""
+        return self.state / "wake"
+
+    def log(self, service: str, index: int) -> Path:
+        """The log file of a process; rotated ones lie beside it."""
+        return self.state / "log" / service / f"{index}.log"
+
+    def error_log(self, service: str, index: int) -> Path:
+        """The file of a process's standard error, if that is separate."""
+        return self.state / "log" / service / f"{index}.err.log"
+
+    def started(self, run: Run) -> Path:
+        """The file in which a worker notes the jobs that it has begun."""
+        return self.state / "started" / f"{run.service}-{run.index}-{run.run}"
+
+    def make(self) -> None:
+        """Create the directories, for the user alone."""
+        for place in (self.state, self.state / "log", self.wake, self.state / "started"):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def mark(instance: str, run: Run) -> str:
+    """Return the value of COSERVER_MARK: which site and which run a process belongs to."""
+    return f"{instance}:{run.key}"
+
+
+def spawn_spec(
+    site: Site,
+    config: ServiceConfig,
+    run: Run,
+    *,
+    places: Places,
+    instance: str,
+    token: str,
+    environ: Mapping[str, str],
+    note: str,
+) -> SpawnSpec:
+    """Build the request. `environ` is the node's own environment. Raises CannotSpawn, naming cause and mend."""
+    user = _account(config)
+    if user is not None and os.geteuid() != 0 and user.uid != os.geteuid():
+        raise CannotSpawn(
+            f'cannot run {run.process} as "{config.user}": only root may choose another user; '
+            f"start the site as root, or leave `service.{run.service}.user` out"
+        )
+    env = base_environment(environ) | service_environment(config)
+    env |= {
+        "COSERVER_SITE": site.name,
+        "COSERVER_SERVICE": run.service,
+        "COSERVER_PROCESS": run.process,
+        "COSERVER_RUN": str(run.run),
+        "COSERVER_STORE": site.store,
+        "COSERVER_BUS": str(places.bus),
+        "COSERVER_TOKEN": token,
+        "COSERVER_MARK": mark(instance, run),
+    }
+    if config.kind == "python":
+        argv: tuple[str, ...] = (sys.executable, "-m", "coserver.runtime.process")
+        env[service_spec.ENVIRONMENT] = service_spec.encode(
+            _service_spec(site, config, run, places=places, token=token)
+        )
+        env.setdefault("PYTHONUNBUFFERED", "1")
+    else:
+        argv = config.command or ()
+    limits = {name: (value, value) for name, value in config.limits.items()}
+    if "address_space" in limits:
+        limits["as"] = limits.pop("address_space")
+    return SpawnSpec(
+        key=run.key,
+        argv=argv,
+        env=env,
+        cwd=str(config.cwd),
+        mark=mark(instance, run),
+        output=OutputSpec(
+            path=str(places.log(run.service, run.index)),
+            max_bytes=config.output.max_bytes,
+            keep=config.output.keep,
+            error_path=str(places.error_log(run.service, run.index))
+            if config.output.stderr == "separate"
+            else None,
+        ),
+        note=note,
+        uid=user.uid if user else None,
+        gid=user.gid if user else None,
+        groups=user.groups if user else None,
+        umask=config.umask,
+        nice=config.nice,
+        rlimits=limits,
+    )
+
+
+def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what children inherit of the node's environment: not what was meant for keeper and node alone."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in NOT_FOR_CHILDREN and not name.startswith("COSERVER_CFG__")
+    }
+
+
+def service_environment(config: ServiceConfig) -> dict[str, str]:
+    """Return what a service's own configuration puts into its environment. Raises CannotSpawn."""
+    env: dict[str, str] = {}
+    user = _account(config)
+    if user is not None:
+        env |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell}
+    for path in config.env_files:
+        env |= _read_env_file(path)
+    return env | dict(config.env)
+
+
+def _account(config: ServiceConfig) -> Account | None:
+    try:
+        return account(config.user) if config.user is not None else None
+    except UsageError as error:
+        raise CannotSpawn(str(error)) from None
+
+
+def _service_spec(
+    site: Site, config: ServiceConfig, run: Run, *, places: Places, token: str
+) -> service_spec.ServiceSpec:
+    return service_spec.ServiceSpec(
+        site=site.name,
+        service=run.service,
+        process=run.process,
+        run=run.run,
+        store=site.store,
+        bus=str(places.bus),
+        token=token,
+        path=tuple(map(str, config.path)),
+        setup=config.setup,
+        tasks=config.tasks,
+        queues=tuple(config.queues.items()),
+        concurrency=config.concurrency,
+        threads=config.threads,
+        asgi=config.asgi,
+        wsgi=config.wsgi,
+        bind=str(config.bind).removeprefix("tcp:") if config.bind is not None else None,
+        started=str(places.started(run)) if config.works else None,
+        wake=str(places.wake) if config.works else None,
+        stop_timeout=config.stop.timeout,
+    )
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_ENVIRONMENT_FILE).decode()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotSpawn(
+            f"cannot read the environment file {path}: {error}; make it readable UTF-8"
+        ) from None
+    found, bad = envfile.parse(text)
+    if bad:
+        raise CannotSpawn(
+            f"cannot use the environment file {path}: line {bad[0]} is no NAME=value; mend or remove it"
+        )
+    return found

@@ -1,0 +1,211 @@
+"""What a node does for the site's store: leases, the dead, due jobs and rows that plain SQL put there.
+
+Theory. One thread owns all of the node's calls into the store, because they block and the node's loop must not. It
+serves a short list of duties, each of which says when it wants to be looked at again:
+
+* *bury* the workers of a process that the kernel reported dead. Asked for by the loop, kept until the store has
+  accepted it, and told in order; this is what puts the jobs of a killed worker back within milliseconds.
+* *renew* the leases of the workers whose processes are alive, every third of a lease.
+* *tick*: route rows that plain SQL added, promote what is due, free what expired, prune. Once a second, as soon as
+  something is due, and, on a store that cannot notify (SQLite), within 50 ms of a commit by anybody else.
+* *count* jobs by state, only while somebody asks.
+
+A second thread waits for the store's notifications where it has any. While the store is down every duty waits, with a
+growing pause, and nothing else of the node does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from coserver.errors import CoserverError
+from coserver.model.job import Counts, State
+from coserver.store.contract import Rescue, Store
+
+log = logging.getLogger("coserver.store")
+
+LOOK = 0.05
+TICK = 1.0
+COUNTS_KEPT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process with a worker that is no more. Fields as in `store.contract.Keeping.bury`."""
+
+    token: str
+    process: str
+    started: Sequence[int] | None
+    note: str
+
+
+class Upkeep:
+    """Owns the node's store and the threads that use it."""
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        *,
+        alive: Callable[[], frozenset[str]],
+        wake: Callable[[], None],
+        lease: float,
+        retention: Mapping[State, float],
+        rescued: Callable[[Death, Rescue], None],
+    ) -> None:
+        """`alive` returns the tokens of living processes and `wake` rouses their workers; both are called from the
+        upkeep's threads. `rescued` too is told there what became of a dead worker's jobs."""
+        self._open = open_store
+        self._alive = alive
+        self._wake = wake
+        self._lease = lease
+        self._retention = [(state, int(kept * 1e6)) for state, kept in retention.items()]
+        self._rescued = rescued
+        self._store: Store | None = None
+        self._deaths: deque[Death] = deque()
+        self._askers: deque[Future[Counts]] = deque()
+        self._counted: tuple[float, Counts] | None = None
+        self._bell = threading.Event()
+        self._leaving = False
+        self._trouble: str | None = None
+        self._threads = [threading.Thread(target=self._keep, name="upkeep", daemon=True)]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    async def close(self, *, patience: float = 5.0) -> None:
+        """Finish the burials, then end the threads and close the store; gives up after `patience` seconds."""
+        self._leaving = True
+        self._bell.set()
+        await asyncio.to_thread(self._join, patience)
+
+    def _join(self, patience: float) -> None:
+        until = time.monotonic() + patience
+        for thread in list(self._threads):
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def bury(self, death: Death) -> None:
+        """Free the jobs of a dead process as soon as the store allows."""
+        self._deaths.append(death)
+        self._bell.set()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the store cannot be used just now, or None."""
+        return self._trouble
+
+    async def counts(self, *, patience: float = 1.0) -> Counts | None:
+        """Count jobs by state, at most a second old; None when the store does not answer in time."""
+        asked: Future[Counts] = Future()
+        self._askers.append(asked)
+        self._bell.set()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(asked), patience)
+        except (TimeoutError, asyncio.CancelledError, CoserverError):
+            return None
+
+    # The thread ---------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        pause = 0.0
+        while True:
+            try:
+                store = self._ready_store()
+                pause = 0.0
+                self._serve(store)
+                store.close()
+                return
+            except CoserverError as error:
+                if self._trouble != str(error):
+                    self._trouble = str(error)
+                    log.warning("%s", error)
+                self._refuse(error)
+                if self._leaving:
+                    return
+                pause = min(5.0, pause * 2 or 0.2)
+                self._bell.wait(pause)
+                self._bell.clear()
+
+    def _ready_store(self) -> Store:
+        if self._store is None:
+            self._store = self._open()
+            listener = threading.Thread(target=self._listen, args=(self._store,), name="listen", daemon=True)
+            self._threads.append(listener)
+            listener.start()
+        if self._trouble is not None:
+            self._store.counts()
+            log.warning("the store answers again")
+            self._trouble = None
+        return self._store
+
+    def _serve(self, store: Store) -> None:
+        renew_at = tick_at = 0.0
+        while True:
+            now = time.monotonic()
+            while self._deaths:
+                death = self._deaths[0]
+                rescue = store.bury(death.token, started=death.started, note=death.note)
+                self._deaths.popleft()
+                self._rescued(death, rescue)
+            if self._leaving:
+                return
+            if now >= renew_at:
+                renew_at = now + self._lease / 3
+                alive = self._alive()
+                workers = [worker for worker, token in store.live_tokens() if token in alive]
+                if workers:
+                    store.renew(workers, lease=self._lease)
+            if now >= tick_at or store.probe():
+                upkeep = store.tick(retention=self._retention)
+                tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
+                if upkeep.routed or upkeep.promoted or upkeep.rescued:
+                    self._wake()
+            self._answer(store, now)
+            self._bell.wait(max(0.0, min(LOOK if self._alive() else TICK, tick_at - time.monotonic())))
+            self._bell.clear()
+
+    @staticmethod
+    def _until_next(next_due: int | None) -> float:
+        return TICK if next_due is None else min(TICK, max(0.001, next_due / 1e6))
+
+    def _answer(self, store: Store, now: float) -> None:
+        if not self._askers:
+            return
+        if self._counted is None or now - self._counted[0] > COUNTS_KEPT:
+            self._counted = (now, store.counts())
+        while self._askers:
+            asked = self._askers.popleft()
+            if asked.set_running_or_notify_cancel():
+                asked.set_result(self._counted[1])
+
+    def _refuse(self, error: CoserverError) -> None:
+        while self._askers:
+            asked = self._askers.popleft()
+            if asked.set_running_or_notify_cancel():
+                asked.set_exception(error)
+
+    def _listen(self, store: Store) -> None:
+        """Pass the store's notifications on until the store is closed."""
+        pause = 0.2
+        while not self._leaving:
+            try:
+                listener = store.listener()
+                try:
+                    while not self._leaving:
+                        if listener.wait(TICK):
+                            self._wake()
+                            self._bell.set()
+                        pause = 0.2
+                finally:
+                    listener.close()
+            except CoserverError:
+                time.sleep(pause)
+                pause = min(5.0, pause * 2)
