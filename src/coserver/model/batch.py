@@ -122,13 +122,11 @@ def decide(view: View) -> Step:
     if view.urgent or load or starving or due:
         everywhere = not view.parked
         return Go(min(view.room + (view.spare if everywhere else 0), CAP), everywhere)
-    seconds = FLUSH - view.done_for if view.done else None
-    if view.spare and not view.parked:
-        if quiet or view.short_for >= FLUSH:
-            return Park()
-        still = FLUSH - view.short_for
-        seconds = still if seconds is None else min(still, seconds)
-    if not view.done:
-        return Wait(seconds, 1)
-    left = view.at_hand + view.running
-    return Wait(seconds, max(1, min(left, missing) if view.room else left))
+    if view.done:
+        left = view.at_hand + view.running
+        return Wait(FLUSH - view.done_for, max(1, min(left, missing) if view.room else left))
+    if not view.spare or view.parked:
+        return Wait(None, 1)
+    if quiet or view.short_for >= FLUSH:
+        return Park()
+    return Wait(FLUSH - view.short_for, 1)
