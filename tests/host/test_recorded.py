@@ -1,0 +1,184 @@
+"""What both deaths leave is found by the recorded table and ended, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coserver.host import launch, recorded
+from coserver.host.keeper import Table, read_proc, stat_of, table_line
+from coserver.host.keeper_link import Exited, KeeperLink, Started
+from coserver.host.recorded import LeftoversRemain, Process, Recorded, clear, left_over, read_recorded
+from tests.host.keeping import Site, alive, eventually, heard, on_a_loop, until
+
+
+def processes(*rows: tuple[int, int, int, int, int, str]) -> dict[int, Process]:
+    """Processes from (pid, parent, group, session, start, mark)."""
+    return {row[0]: Process(*row) for row in rows}
+
+
+WORLD = processes(
+    (1, 0, 1, 1, 0, ""),
+    (10, 1, 10, 10, 100, "site:a#1"),
+    (11, 10, 10, 10, 101, ""),
+    (12, 1, 10, 10, 102, ""),
+    (13, 11, 13, 13, 103, ""),
+    (14, 1, 14, 14, 104, "site:a#1"),
+    (15, 14, 15, 15, 105, ""),
+    (20, 1, 20, 20, 200, "other:a#1"),
+    (21, 20, 20, 20, 201, ""),
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "left"),
+    [
+        (Recorded("a#1", 10, 100, "site:a#1"), {10, 11, 12, 13, 14, 15}),  # everything that shows any sign
+        (Recorded("a#1", 10, 100, ""), {10, 11, 12, 13}),  # session, group, descent
+        (Recorded("b#1", 10, 99, ""), set()),  # the number came again: another process and its group
+        (Recorded("b#1", 10, 99, "site:b#1"), {10, 11, 13, 14, 15}),  # but the marker is this site's
+        (Recorded("c#1", 99, 1, ""), set()),
+        (Recorded("c#1", 99, 1, "nosuch:c#1"), set()),
+        (Recorded("o#1", 20, 200, ""), {20, 21}),
+    ],
+)
+def test_what_belongs_to_a_row(row: Recorded, left: set[int]) -> None:
+    assert left_over([row], WORLD) == left
+
+
+def test_a_dead_leaders_group_is_still_its_own() -> None:
+    world = {pid: process for pid, process in WORLD.items() if pid != 10}
+    assert left_over([Recorded("a#1", 10, 100, "")], world) == {11, 12, 13}
+
+
+def test_rows_are_read_as_they_were_written_and_a_torn_one_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "children"
+    table = Table(str(path))
+    rows = (Recorded("a#1", 10, 100, "site:a#1"), Recorded("é\udcff#2", 11, 101, ""))
+    for row in rows:
+        os.write(table.fd, table_line(row.key, row.pid, row.start, row.mark))
+    os.write(table.fd, table_line("c#1", 12, 102, "")[:-9])
+    assert read_recorded(path) == rows
+    table.remove()
+    assert read_recorded(path) == ()
+
+
+@pytest.mark.parametrize("change", [{"boot": "another"}, {"pidns": 1}])
+def test_rows_of_another_boot_or_namespace_mean_nothing(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "children"
+    table = Table(str(path))
+    os.write(table.fd, table_line("a#1", os.getpid(), 1, ""))
+    assert len(read_recorded(path)) == 1
+    header, _, rows = path.read_bytes().partition(b"\n")
+    path.write_bytes(json.dumps({**json.loads(header), **change}).encode() + b"\n" + rows)
+    assert read_recorded(path) == ()
+    os.close(table.fd)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"[]\n", b"nonsense\nmore", b'{"boot":1}\n'])
+def test_a_file_that_is_no_table_has_no_rows(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "children").write_bytes(content)
+    assert read_recorded(tmp_path / "children") == ()
+
+
+def test_the_table_is_rewritten_when_most_of_it_is_past(site: Site) -> None:
+    @on_a_loop
+    async def go() -> None:
+        link = await site.node()
+        link.spawn(site.spec("steady#1", "sleep", "1000"))
+        steady = await heard(link, Started)
+        for number in range(200):
+            link.spawn(site.spec(f"a#{number}", "true"))
+            await heard(link, Started)
+            await heard(link, Exited)
+            link.ack(f"a#{number}")
+        rows = read_recorded(site.state / "children")
+        assert len(rows) < 100
+        mine = [row for row in rows if row.key == "steady#1"]
+        assert {(row.pid, row.start) for row in mine} == {(steady.pid, steady.start_time)}
+        assert {"@node", "@output"} < {row.key for row in rows}
+
+    go()
+
+
+async def house(site: Site, link: KeeperLink) -> list[int]:
+    """A leader with a member of its group, a daemon, and one that hides every sign; their process ids."""
+    script = (
+        "echo $$; sleep 1000 & echo $!; (setsid sh -c 'echo $$; exec sleep 1000' &);"
+        "(setsid env -i sh -c 'echo $$; exec sleep 1000' &); wait"
+    )
+    link.spawn(site.spec("a#1", "sh", "-c", script, output=site.output("a")))
+    await heard(link, Started)
+    await eventually(lambda: len(site.printed("a").split()) == 4)
+    assert len(await link.adoptees()) == 2
+    return [int(pid) for pid in site.printed("a").split()]
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of the site's."""
+    process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@on_a_loop
+async def test_after_both_deaths_nothing_is_left_when_the_next_one_starts(
+    site: Site, bystander: subprocess.Popen[bytes]
+) -> None:
+    link = await site.node()
+    pids = await house(site, link)
+    assert site.keeper is not None
+    site.keeper.kill()
+    site.kill_node()
+    site.keeper.wait()
+    assert any(map(alive, pids))
+    os.close(launch.take_lock(site.state, wait=10))
+    found = clear(site.state / "children")
+    assert {(row.key, row.pid) for row in found} >= {("a#1", pids[0])}
+    assert {row.pid for row in found} < set(pids)  # leaders and orphans; a member of a group has no row
+    assert not any(map(alive, pids))
+    assert not (site.state / "children").exists()
+    assert bystander.poll() is None
+    assert clear(site.state / "children") == ()
+
+
+@on_a_loop
+async def test_output_may_finish_its_work_before_it_is_ended(site: Site) -> None:
+    link = await site.node()
+    script = 'i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done; exec sleep 1000'
+    link.spawn(site.spec("a#1", "sh", "-c", script, output=site.output("a")))
+    await heard(link, Started)
+    output = site.output_pid()
+    assert output is not None and site.keeper is not None
+    os.kill(output, signal.SIGSTOP)
+    pid = next(row.pid for row in read_recorded(site.state / "children") if row.key == "a#1")
+    until(lambda: b"sleep" in read_proc(f"/proc/{pid}/cmdline").partition(b"\0")[0])
+    site.keeper.kill()
+    site.kill_node()
+    site.keeper.wait()
+    os.kill(output, signal.SIGCONT)
+    clear(site.state / "children")
+    assert not alive(output)
+    assert site.printed("a") == "".join(f"line {number}\n" for number in range(3000))
+
+
+def test_what_survives_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bystander: subprocess.Popen[bytes]
+) -> None:
+    stat = stat_of(bystander.pid)
+    assert stat is not None
+    table = Table(str(tmp_path / "children"))
+    os.write(table.fd, table_line("a#1", bystander.pid, stat.start, ""))
+    monkeypatch.setattr(recorded, "_kill", lambda process: None)
+    with pytest.raises(LeftoversRemain, match=f"processes {bystander.pid} survive"):
+        clear(tmp_path / "children", patience=0.1)
+    assert (tmp_path / "children").exists()
+    os.close(table.fd)
