@@ -30,6 +30,7 @@ from coserver.runtime.upkeep import Death, Upkeep
 from coserver.store import open_store
 from coserver.store.contract import Rescue
 from coserver.store.local import LocalState
+from coserver.store.url import PostgresUrl, parse_url
 
 NODE_LOG_BYTES = 10 << 20
 NODE_LOGS_KEPT = 3
@@ -102,6 +103,7 @@ def _upkeep(site: Site, node: Node) -> Upkeep:
         alive=node.living_workers,
         wake=wake,
         lease=LEASE,
+        listens=isinstance(parse_url(site.store), PostgresUrl),
         retention={state: seconds for state, seconds in kept.items() if seconds is not None},
         rescued=rescued,
     )

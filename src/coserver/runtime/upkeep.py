@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from coserver.errors import CoserverError
 from coserver.model.job import Counts, State
-from coserver.store.contract import Rescue, Store
+from coserver.store.contract import Listener, Rescue, Store
 
 log = logging.getLogger("coserver.store")
 
@@ -56,15 +56,19 @@ class Upkeep:
         alive: Callable[[], frozenset[str]],
         wake: Callable[[], None],
         lease: float,
+        listens: bool,
         retention: Mapping[State, float],
         rescued: Callable[[Death, Rescue], None],
     ) -> None:
         """`alive` returns the tokens of living processes and `wake` rouses their workers; both are called from the
-        upkeep's threads. `rescued` too is told there what became of a dead worker's jobs."""
+        upkeep's threads, and so is `rescued`, with what became of a dead worker's jobs. `listens`: the store notifies,
+        and one thread waits for that; otherwise the upkeep probes it."""
         self._open = open_store
         self._alive = alive
         self._wake = wake
         self._lease = lease
+        self._listens = listens
+        self._listener: Listener | None = None
         self._retention = [(state, int(kept * 1e6)) for state, kept in retention.items()]
         self._rescued = rescued
         self._store: Store | None = None
@@ -85,6 +89,9 @@ class Upkeep:
         """Finish the burials, then end the threads and close the store; gives up after `patience` seconds."""
         self._leaving = True
         self._bell.set()
+        listener = self._listener
+        if listener is not None:
+            listener.close()
         await asyncio.to_thread(self._join, patience)
 
     def _join(self, patience: float) -> None:
@@ -137,9 +144,12 @@ class Upkeep:
     def _ready_store(self) -> Store:
         if self._store is None:
             self._store = self._open()
-            listener = threading.Thread(target=self._listen, args=(self._store,), name="listen", daemon=True)
-            self._threads.append(listener)
-            listener.start()
+            if self._listens:
+                listening = threading.Thread(
+                    target=self._listen, args=(self._store,), name="listen", daemon=True
+                )
+                self._threads.append(listening)
+                listening.start()
         if self._trouble is not None:
             self._store.counts()
             log.warning("the store answers again")
@@ -163,13 +173,14 @@ class Upkeep:
                 workers = [worker for worker, token in store.live_tokens() if token in alive]
                 if workers:
                     store.renew(workers, lease=self._lease)
-            if now >= tick_at or store.probe():
+            if now >= tick_at or (not self._listens and store.probe()):
                 upkeep = store.tick(retention=self._retention)
                 tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
                 if upkeep.routed or upkeep.promoted or upkeep.rescued:
                     self._wake()
             self._answer(store, now)
-            self._bell.wait(max(0.0, min(LOOK if self._alive() else TICK, tick_at - time.monotonic())))
+            look = LOOK if self._alive() and not self._listens else TICK
+            self._bell.wait(max(0.0, min(look, tick_at - time.monotonic())))
             self._bell.clear()
 
     @staticmethod
@@ -197,15 +208,15 @@ class Upkeep:
         pause = 0.2
         while not self._leaving:
             try:
-                listener = store.listener()
+                self._listener = store.listener()
                 try:
                     while not self._leaving:
-                        if listener.wait(TICK):
+                        if self._listener.wait(TICK):
                             self._wake()
                             self._bell.set()
                         pause = 0.2
                 finally:
-                    listener.close()
+                    self._listener.close()
             except CoserverError:
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)
