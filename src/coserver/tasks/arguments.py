@@ -135,14 +135,6 @@ class Parameters:
                 return (given if count == len(given) else given[:count]), {}
         return self._decode_explicitly(text)
 
-    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a fitting call as parameter name → value, so that equal calls compare equal however written."""
-        named = {
-            (self._positional[place].name if place < len(self._positional) else f"*{place}"): value
-            for place, value in enumerate(args)
-        }
-        return {**named, **kwargs}
-
     def _text(self, call: object, positional: Sequence[Any], keyword: Mapping[str, Any]) -> str:
         try:
             text = _encoder.encode(call).decode()

@@ -130,9 +130,15 @@ def pin(client: Submitter) -> Iterator[None]:
         _process.pinned = before
 
 
-def refuse(message: str | None) -> None:
-    """Let submits that nobody bound by `using` or `pin` raise `NotConfigured(message)`; None allows them again."""
+@contextmanager
+def refuse(message: str) -> Iterator[None]:
+    """Within the block, submits that nobody bound by `using` or `pin` raise `NotConfigured(message)`. For tests."""
+    before = _process.refusal
     _process.refusal = message
+    try:
+        yield
+    finally:
+        _process.refusal = before
 
 
 def _search() -> Submitter:

@@ -1,0 +1,344 @@
+"""Testing an application that submits jobs: a real store of one's own, no worker, and time that can be moved.
+
+Theory. A test wants to see what was submitted, then to run it here and now. `Jobs` therefore keeps a private SQLite
+store to which every submit of the process goes, and plays the worker itself: `drain` claims one job at a time in the
+order a worker would, runs it in the calling thread, and finishes it through the store, so states, retries and results
+are the real ones. Only the clock is not: `drain(advance="1h")` lets an hour pass, from one due job to the next, in no
+time. A retry's wait is the shortest that its policy may draw.
+
+What a job raised for good, `drain` raises when it is done; a test should not pass because nobody looked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from coserver.client import Client
+from coserver.errors import InvalidArguments, UnknownTask, UsageError, WouldDeadlock
+from coserver.model import units
+from coserver.model.job import (
+    DEFAULT_QUEUE,
+    Claimed,
+    Failed,
+    JobFilter,
+    JobInfo,
+    Outcome,
+    State,
+    Succeeded,
+    TaskDefaults,
+)
+from coserver.store.clock import Clock, system_clock
+from coserver.store.contract import Want, WorkerIdentity
+from coserver.store.sqlite import SQLiteStore
+from coserver.store.url import SQLiteUrl
+from coserver.tasks import binding
+from coserver.tasks.current import CurrentJob, Serving, running
+from coserver.tasks.declaration import Task
+from coserver.tasks.handle import Job
+from coserver.tasks.registry import registry
+from coserver.tasks.settle import settle
+
+__all__ = ["Jobs", "Submission", "private_jobs"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PAGE = 1000
+_LEASE = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job as it was submitted: its task's name and its arguments as the task will get them; `job` is its handle."""
+
+    task: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    job: Job[Any] = field(compare=False)
+
+    def __str__(self) -> str:
+        shown = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
+        return f"{self.task}({', '.join(shown)})"
+
+
+@contextmanager
+def private_jobs(directory: Path) -> Iterator[Jobs]:
+    """Within the block, every submit of this process goes to a new store in `directory`; yields its `Jobs`.
+
+    This is what the pytest fixture `coserver_jobs` is made of; use it in other test frameworks.
+    """
+    jobs = Jobs(directory / "jobs.db")
+    try:
+        with binding.pin(jobs.client):
+            yield jobs
+    finally:
+        jobs.close()
+
+
+class Jobs:
+    """The jobs of one test. `client` is their store's client, for anything that is not offered here."""
+
+    def __init__(self, path: Path) -> None:
+        self._passed = 0
+        real = system_clock()
+        clock = Clock(lambda: real.wall() + self._passed, real.boot, real.boot_id)
+        # Nothing here has to survive a power failure.
+        self._store = SQLiteStore(SQLiteUrl(str(path), synchronous="NORMAL"), clock=clock)
+        self._clock = clock
+        self._newest = 0
+        self._pairs: set[tuple[str, str]] = set()
+        self.client = Client("", opener=lambda _: self._store)
+
+    def close(self) -> None:
+        """Close the store."""
+        self.client.close()
+        self._store.close()
+
+    def submitted(self, task: Task[..., Any] | str | None = None) -> list[Submission]:
+        """Return what was submitted so far, oldest first, finished jobs included; of one task, or of all."""
+        found = [self._submission(info) for info in reversed(list(self._infos()))]
+        if task is None:
+            return found
+        name = task if isinstance(task, str) else task.name
+        return [one for one in found if one.task == name]
+
+    def assert_submitted(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Fail unless the task was submitted with these arguments; return the newest such job.
+
+        Arguments are compared as the function receives them: by position or by name, and left out or given as the
+        default says, are the same.
+        """
+        __tracebackhide__ = True
+        wanted = _full(task, *task.parameters.decode(task.parameters.encode(args, kwargs)))
+        found = self.submitted()
+        for one in reversed(found):
+            if one.task == task.name and _full(task, one.args, one.kwargs) == wanted:
+                return one.job
+        shown = Submission(task.name, tuple(args), dict(kwargs), Job(0, self.client, created=False))
+        listed = "".join(f"\n  {one}" for one in found) or " nothing"
+        raise AssertionError(f"{shown} was not submitted; submitted was:{listed}")
+
+    def drain(self, *, advance: units.Duration = 0, raise_errors: bool = True) -> int:
+        """Run what is queued or due, and what that submits, until nothing is left; return how many attempts ran.
+
+        `advance` lets time pass meanwhile ("1h", a timedelta or seconds), so that delayed jobs and retries come due,
+        each at its time. When jobs failed for good, raises what they raised: the exception itself, or several in an
+        `ExceptionGroup`; with `raise_errors=False` look at the jobs instead. Raises `UnknownTask` when a job is left
+        whose task no module has declared, and `WouldDeadlock` on a running event loop (there, use `adrain`).
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise WouldDeadlock(
+                "cannot drain here: an event loop runs in this thread; use `await coserver_jobs.adrain()`"
+            )
+        work = _Work(self._store, self._clock, self._pass, self._known_pairs)
+        with asyncio.Runner() as runner:  # makes no loop before a coroutine needs one
+            for attempt in work.attempts(_microseconds(advance)):
+                with attempt:
+                    if attempt.task.is_async:
+                        attempt.value = runner.run(attempt.call(), context=attempt.context)
+                    else:
+                        attempt.value = attempt.context.run(attempt.call)
+        return work.verdict(raise_errors)
+
+    async def adrain(self, *, advance: units.Duration = 0, raise_errors: bool = True) -> int:
+        """As `drain`, on the running event loop; plain tasks run in a thread, as they do in a worker."""
+        work = _Work(self._store, self._clock, self._pass, self._known_pairs)
+        for attempt in work.attempts(_microseconds(advance)):
+            with attempt:
+                if attempt.task.is_async:
+                    attempt.value = await asyncio.create_task(attempt.call(), context=attempt.context)
+                else:
+                    attempt.value = await asyncio.to_thread(attempt.context.run, attempt.call)
+        return work.verdict(raise_errors)
+
+    def _pass(self, time: int) -> None:
+        self._passed += time
+
+    def _known_pairs(self) -> set[tuple[str, str]]:
+        """Return the (queue, task) of every job so far; a task that nobody declared cannot be claimed."""
+        for info in self._infos(above=self._newest):
+            self._newest = max(self._newest, info.id)
+            task = registry.get(info.task)
+            if task is not None:
+                self._pairs.add((info.queue or task.queue or DEFAULT_QUEUE, info.task))
+        return self._pairs
+
+    def _submission(self, info: JobInfo) -> Submission:
+        task = registry.get(info.task)
+        try:
+            args, kwargs = task.decode_args(info.args) if task else _as_json(info.args)
+        except InvalidArguments:
+            args, kwargs = (info.args,), {}
+        return Submission(task.name if task else info.task, args, kwargs, self.client.job(info.id))
+
+    def _infos(self, *, above: int = 0) -> Iterator[JobInfo]:
+        """Yield all jobs, newest first, down to the number `above`, which is left out."""
+        before = None
+        while True:
+            page = self.client.jobs(limit=_PAGE, before=before)
+            for info in page:
+                if info.id <= above:
+                    return
+                yield info
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id
+
+
+class _Work:
+    """One drain: the worker's part."""
+
+    def __init__(
+        self,
+        store: SQLiteStore,
+        clock: Clock,
+        let_pass: Callable[[int], None],
+        pairs: Callable[[], set[tuple[str, str]]],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._pass = let_pass
+        self._pairs = pairs
+        self._ran = 0
+        self._errors: list[Exception] = []
+
+    def attempts(self, advance: int) -> Iterator[_Attempt]:
+        """Yield one attempt after the other, to be run inside its `with`; `advance` (µs) may pass meanwhile."""
+        # Reading the pairs first makes the tables of a store that nobody has used yet.
+        pairs = self._pairs()
+        names = registry.names()
+        queues = sorted({queue for queue, _ in pairs})
+        worker = self._store.register(
+            WorkerIdentity("test", "localhost", 0, names, queues, defaults=_defaults()), lease=_LEASE
+        )
+        serving = Serving(frozenset(queues), frozenset(names))
+        done: list[Outcome] = []
+        try:
+            while True:
+                found = self._store.exchange(worker, done, Want(1, sorted(self._pairs())))
+                done = []
+                for claimed in found.claimed:
+                    task = registry.get(claimed.task)
+                    assert task is not None  # only declared tasks are claimed
+                    attempt = _Attempt(task, claimed, serving, self._clock.wall)
+                    yield attempt
+                    self._ran += 1
+                    done.append(attempt.outcome)
+                    if attempt.error is not None and isinstance(attempt.outcome, Failed):
+                        self._errors.append(attempt.error)
+                if not found.claimed:
+                    if found.next_due is None or found.next_due > advance:
+                        break
+                    self._pass(found.next_due)
+                    advance -= found.next_due
+            self._pass(advance)
+        finally:
+            # Whatever a test interrupted (by pytest.fail, say) goes back as it was.
+            self._store.leave(worker)
+
+    def verdict(self, raise_errors: bool) -> int:
+        """Return how many attempts ran, or raise what the jobs did, or that one could not be run at all."""
+        waiting = self._store.jobs(JobFilter((State.NEW, State.QUEUED)), limit=_PAGE)
+        if raise_errors and len(self._errors) == 1:
+            raise self._errors[0]
+        if raise_errors and self._errors:
+            raise ExceptionGroup(f"{len(self._errors)} jobs failed", self._errors)
+        for info in waiting:
+            if registry.get(info.task) is None:
+                raise UnknownTask(
+                    f"cannot run job {info.id}: no task {info.task!r} is declared in this process; import its module"
+                )
+        return self._ran
+
+
+class _Attempt:
+    """One attempt at one job. Used as a context manager, it turns what happens inside into `outcome`."""
+
+    def __init__(self, task: Task[..., Any], job: Claimed, serving: Serving, now: Callable[[], int]) -> None:
+        self.task = task
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.context: Context = copy_context()
+        self._job = job
+        self._now = now
+        self._readable = False
+        here = CurrentJob(job.id, job.attempt + 1, task.name, job.queue, None if task.is_async else serving)
+        self.context.run(running.set, here)
+
+    def call(self) -> Any:
+        """Call the task's function with the job's arguments."""
+        args, kwargs = self.task.decode_args(self._job.args)
+        self._readable = True
+        return self.task.function(*args, **kwargs)
+
+    def __enter__(self) -> None:
+        self._started_at = self._now()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        job, started_at, finished_at = self._job, self._started_at, self._now()
+        if error is None:
+            try:
+                text = self.task.encode_result(self.value)
+                self.outcome: Outcome = Succeeded(job.id, job.claim, text, started_at, finished_at)
+                return True
+            except TypeError as unfit:
+                error = unfit
+        if not isinstance(error, Exception):
+            return False
+        error.add_note(f"(raised by job {job.id}, {job.task})")
+        self.error = error
+        self.outcome = settle(
+            self.task,
+            job,
+            error,
+            chance=0.0,
+            started_at=started_at,
+            finished_at=finished_at,
+            final=not self._readable,
+        )
+        return True
+
+
+def _full(task: Task[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a call with every parameter by name, defaults included."""
+    bound = inspect.signature(task.function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _as_json(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a task that is not known, as they lie in the store."""
+    match json.loads(text):
+        case list(args):
+            return tuple(args), {}
+        case dict(kwargs):
+            return tuple(kwargs.pop("*", ())), kwargs
+        case other:
+            return (other,), {}
+
+
+def _defaults() -> dict[str, TaskDefaults]:
+    return {
+        name: TaskDefaults(task.queue or DEFAULT_QUEUE, task.max_crashes)
+        for name in registry.names()
+        if (task := registry.get(name)) is not None
+    }
+
+
+def _microseconds(advance: units.Duration) -> int:
+    try:
+        return units.microseconds(advance)
+    except ValueError as error:
+        raise UsageError(f"{error} (advance of a drain)") from None
