@@ -23,6 +23,7 @@ from coserver.errors import CoserverError
 from coserver.host.keeper_link import KeeperLink
 from coserver.model.job import State
 from coserver.runtime import handover
+from coserver.runtime.clock import wall_now
 from coserver.runtime.node import Node
 from coserver.runtime.spawning import Places
 from coserver.runtime.spec import LEASE
@@ -49,7 +50,7 @@ def printer_argv(file: Path, *, profile: str | None) -> list[str]:
     argv = [sys.executable, "-m", "coserver", "--config", str(file)]
     if profile is not None:
         argv += ["--profile", profile]
-    return [*argv, "logs", "--follow", "--lines=0", "--attached"]
+    return [*argv, "logs", "--follow", f"--attached={wall_now()}"]
 
 
 async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached: bool) -> int:
@@ -66,7 +67,7 @@ async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached:
         os.close(fd)
     places = Places(site.node.state)
     places.make()
-    _log_to(places.node_log)
+    _log_to(places.node_log, anew=link.welcome.generation == 1)
     node = Node(
         site,
         places,
@@ -109,10 +110,13 @@ def _upkeep(site: Site, node: Node) -> Upkeep:
     )
 
 
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, *, anew: bool) -> None:
+    """Log into a file; `anew` begins a new one and keeps the last as `.1`."""
     handler = logging.handlers.RotatingFileHandler(
         path, maxBytes=NODE_LOG_BYTES, backupCount=NODE_LOGS_KEPT, encoding="utf-8"
     )
+    if anew and path.stat().st_size:
+        handler.doRollover()
     handler.setFormatter(
         logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
     )

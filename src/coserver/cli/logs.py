@@ -36,7 +36,7 @@ NODE = "coserver"
 @click.option("--grep", metavar="PATTERN", help="Only lines that match a regular expression.")
 @click.option("--times", is_flag=True, help="Put the time before each line.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each line.")
-@click.option("--attached", is_flag=True, hidden=True, help="Be the printer of `up`.")
+@click.option("--attached", type=int, hidden=True, help="Be the printer of an `up` of that time (µs).")
 @pass_surroundings
 def logs(
     surroundings: Surroundings,
@@ -47,7 +47,7 @@ def logs(
     grep: str | None,
     times: bool,
     as_json: bool,
-    attached: bool,
+    attached: int | None,
 ) -> None:
     """Show what processes have printed, all of them or those named.
 
@@ -63,15 +63,15 @@ def logs(
     pattern = _pattern(grep)
     chosen = _sources(surroundings, names)
     stop = _Stop()
-    if attached:
+    if attached is not None:
         # The terminal's Ctrl-C is the keeper's; this process ends when the node says so.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, stop.ask)
     with ExitStack() as stack:
         readers = [stack.enter_context(LogReader(source)) for source in chosen]
-        _place(readers, lines, since)
+        _place(readers, lines, since, attached)
         style = Style(
-            names=len({source.process for source in chosen}) > 1 or attached,
+            names=len({source.process for source in chosen}) > 1 or attached is not None,
             width=max((len(source.process) for source in chosen), default=0),
             times=times,
             terminal=sys.stdout.isatty(),
@@ -142,9 +142,11 @@ def _sources(surroundings: Surroundings, names: tuple[str, ...]) -> list[Source]
     return list(dict.fromkeys(chosen))
 
 
-def _place(readers: list[LogReader], lines: int | None, since: str | None) -> None:
+def _place(readers: list[LogReader], lines: int | None, since: str | None, attached: int | None) -> None:
     for reader in readers:
-        if since is not None:
+        if attached is not None:
+            reader.from_time(attached)
+        elif since is not None:
             reader.from_time(_moment(since))
         else:
             reader.from_last(50 if lines is None else lines)
