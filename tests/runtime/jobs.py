@@ -1,0 +1,147 @@
+"""Tasks for the tests of the worker, and what they saw."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from coserver.tasks.current import current_job
+from coserver.tasks.declaration import task
+from coserver.tasks.retry import Retry, RetryLater
+
+ran: Counter[int] = Counter()
+"""How often each job id began."""
+order: list[Any] = []
+"""What `note` was told, in order."""
+gates: dict[str, threading.Event] = {}
+"""Events that `hold` and `hold_plain` wait for."""
+held: Counter[str] = Counter()
+"""How many jobs wait at each gate."""
+
+seen: contextvars.ContextVar[int] = contextvars.ContextVar("seen", default=0)
+
+
+def reset() -> None:
+    ran.clear()
+    order.clear()
+    gates.clear()
+    held.clear()
+
+
+def gate(name: str) -> threading.Event:
+    return gates.setdefault(name, threading.Event())
+
+
+@task(name="add")
+async def add(a: int, b: int) -> int:
+    ran[current_job().id] += 1
+    await asyncio.sleep(0)
+    return a + b
+
+
+@task(name="add_plain")
+def add_plain(a: int, b: int) -> int:
+    ran[current_job().id] += 1
+    return a + b
+
+
+@task(name="note")
+async def note(what: str) -> None:
+    ran[current_job().id] += 1
+    order.append(what)
+
+
+@task(name="note_plain")
+def note_plain(what: str) -> None:
+    ran[current_job().id] += 1
+    order.append(what)
+
+
+@task(name="whoami")
+async def whoami() -> dict[str, object]:
+    job = current_job()
+    return {"id": job.id, "attempt": job.attempt, "task": job.task, "queue": job.queue}
+
+
+@task(name="context")
+async def context() -> int:
+    before = seen.get()
+    seen.set(before + 1)
+    await asyncio.sleep(0)
+    return before
+
+
+@task(name="context_plain")
+def context_plain() -> int:
+    before = seen.get()
+    seen.set(before + 1)
+    return before
+
+
+@task(name="hold")
+async def hold(name: str) -> str:
+    ran[current_job().id] += 1
+    held[name] += 1
+    while not gate(name).is_set():  # noqa: ASYNC110 - any thread may open the gate
+        await asyncio.sleep(0.005)
+    return "held"
+
+
+@task(name="hold_plain")
+def hold_plain(name: str) -> str:
+    ran[current_job().id] += 1
+    held[name] += 1
+    gate(name).wait(30)
+    return "held"
+
+
+@task(name="block")
+async def block(name: str) -> None:
+    ran[current_job().id] += 1
+    held[name] += 1
+    gate(name).wait(30)  # it blocks the loop, which is what it is for
+
+
+@task(name="block_for")
+async def block_for(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251
+
+
+@task(name="fail", retries=Retry(2, backoff="1ms..2ms"))
+async def fail(why: str) -> None:
+    ran[current_job().id] += 1
+    raise LookupError(why)
+
+
+@task(name="fail_plain", retries=Retry(2, backoff="1ms..2ms"))
+def fail_plain(why: str) -> None:
+    ran[current_job().id] += 1
+    raise LookupError(why)
+
+
+@task(name="fail_twice", retries=Retry(2, backoff="1ms..2ms"))
+async def fail_twice() -> int:
+    if current_job().attempt < 3:
+        raise LookupError("not yet")
+    return current_job().attempt
+
+
+@task(name="later", retries=1)
+async def later(seconds: float) -> int:
+    if current_job().attempt == 1:
+        raise RetryLater(seconds)
+    return current_job().attempt
+
+
+@task(name="unsayable")
+async def unsayable() -> object:
+    return object()
+
+
+@task(name="leave")
+async def leave() -> None:
+    raise SystemExit(3)
