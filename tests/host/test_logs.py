@@ -369,6 +369,41 @@ def test_following_misses_and_doubles_no_line_while_files_rotate(site: Keeper, t
     assert len(list(tmp_path.glob("a.log.*"))) > 20
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_the_start_of_a_line_that_rotation_moves_after_it_was_read_does_not_come_twice(
+    tmp_path: Path, deleted: bool
+) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"")
+    with LogReader(source(path)) as reader:
+        path.write_bytes(b"one\ntwo\nthr")
+        assert texts(reader.read()) == [b"one", b"two"]
+        os.truncate(path, 8)
+        assert texts(reader.read()) == []
+        path.rename(tmp_path / "1.log.1")
+        assert texts(reader.read()) == []
+        if deleted:
+            (tmp_path / "1.log.1").unlink()
+        path.write_bytes(b"three\nfour\n")
+        assert list(reader.read()) == [
+            Record(None, "mail/1", "out", b"three"),
+            Record(None, "mail/1", "out", b"four"),
+        ]
+
+
+def test_several_rotations_between_two_looks_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"one\n")
+    with LogReader(source(path)) as reader:
+        reader.from_start()
+        assert texts(reader.read()) == [b"one"]
+        path.rename(tmp_path / "1.log.3")
+        (tmp_path / "1.log.2").write_bytes(b"two\n")
+        (tmp_path / "1.log.1").write_bytes(b"three\n")
+        path.write_bytes(b"four\n")
+        assert texts(reader.read()) == [b"two", b"three", b"four"]
+
+
 def test_times_come_with_followed_lines_and_rise(site: Keeper, tmp_path: Path) -> None:
     path = tmp_path / "1.log"
     read, write = os.pipe()
