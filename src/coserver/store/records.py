@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -28,6 +29,7 @@ INLINE = 2000
 """Arguments and results with more characters than this lie in `coserver_blob`, so that no rewritten row carries them
 (measured on SQLite: from about 2 KB on, claiming runs twice as fast)."""
 
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}").fullmatch
 _encode = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(Error).decode
 
@@ -40,6 +42,9 @@ class Batch:
     failed: list[Failed] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.succeeded or self.failed or self.retries or self.releases)
 
 
 def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
@@ -58,6 +63,55 @@ def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
             case _:
                 assert_never(outcome)
     return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of jobs that a dead worker held: `back` are (id, 0 or 1 crashes to charge), `lost` (id, queue,
+    the JSON text of the error)."""
+
+    back: list[tuple[int, int]] = field(default_factory=list)
+    lost: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Freed:
+    """What upkeep did so far, and how much of it made jobs ready, so that somebody may have to be roused."""
+
+    ready: int = 0
+    routed: int = 0
+    promoted: int = 0
+    uncharged: list[int] = field(default_factory=list)
+    crashed: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+    @property
+    def rescued(self) -> int:
+        """How many jobs of dead workers were dealt with."""
+        return len(self.uncharged) + len(self.crashed) + len(self.lost)
+
+    def add(self, verdict: Verdict) -> None:
+        """Count what a verdict did."""
+        self.uncharged += [job for job, charge in verdict.back if not charge]
+        self.crashed += [job for job, charge in verdict.back if charge]
+        self.lost += [job for job, _, _ in verdict.lost]
+        self.ready += len(verdict.back)
+
+
+def judge(rows: Iterable[Sequence[Any]], started: str | None, note: str | None, process: str) -> Verdict:
+    """Decide on rows of the statement `left_running` (id, crashes, queue, limit of crashes): who had not begun goes
+    back uncharged, who had is charged with a crash, and lost at its limit. `started` is the JSON array of ids that
+    had begun; None means that nobody knows, so all count as begun."""
+    begun = None if started is None else set(msgspec.json.decode(started))
+    verdict = Verdict()
+    for job, crashes, queue, limit in rows:
+        if begun is not None and job not in begun:
+            verdict.back.append((job, 0))
+        elif crashes + 1 < limit:
+            verdict.back.append((job, 1))
+        else:
+            verdict.lost.append((job, queue, lost_text(note, process, crashes + 1)))
+    return verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +162,11 @@ def route(row: Sequence[Any], now: int) -> Route | Reject:
 def check_new(jobs: Iterable[NewJob]) -> None:
     """Raise InvalidArguments if any job's arguments cannot be stored, or if its time is said twice."""
     for job in jobs:
+        for name in (job.task, job.queue):
+            if name is not None and not _NAME(name):
+                raise InvalidArguments(
+                    f"cannot submit the job: {name!r} is no name of a task or queue; use 1 to 500 printable characters"
+                )
         reason = refuse_args(job.args)
         if reason is not None:
             raise InvalidArguments(f"cannot submit {job.task} with these arguments: {reason}")

@@ -62,11 +62,12 @@ from coserver.store.driver import Busy, Database, Row, Trouble, connect
 from coserver.store.records import (
     INLINE,
     Batch,
+    Freed,
     Reject,
     check_new,
     due_at,
     job_info,
-    lost_text,
+    judge,
     route,
     sort_outcomes,
 )
@@ -119,23 +120,6 @@ class _Session:
     group_lock: threading.Lock = field(default_factory=threading.Lock)
     group: list[_Submission] = field(default_factory=list)
     led: bool = False
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What a transaction made ready, so that somebody may have to be roused after its commit."""
-
-    ready: int = 0
-    routed: int = 0
-    promoted: int = 0
-    uncharged: list[int] = field(default_factory=list)
-    crashed: list[int] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)
-    wake: list[str] = field(default_factory=list)
-
-    @property
-    def rescued(self) -> int:
-        return len(self.uncharged) + len(self.crashed) + len(self.lost)
 
 
 class Watch:
@@ -545,41 +529,41 @@ class SQLiteStore:
         claims = want.limit > 0
 
         def body(database: Database) -> tuple[Exchange, list[str]]:
-            tally = _Tally()
-            stale = self._record(database, worker, batch, tally) if done else []
+            freed = Freed()
+            stale = self._record(database, worker, batch, freed) if done else []
             if not claims:
                 live = bool(
                     database.all("SELECT 1 FROM coserver_worker WHERE id = ? AND state = 0", (worker,))
                 )
-                return Exchange((), stale, None, live), self._whom_any(database, tally.ready)
+                return Exchange((), stale, None, live), self._whom_any(database, freed.ready)
             now = self._clock.wall()
             parked, new, due, estates, suspects = database.all(
                 _sql("look"), {"worker": worker, "boot_id": self._clock.boot_id, "boot": self._clock.boot()}
             )[0]
             if parked is None:
-                return Exchange((), stale, None, False), self._whom_any(database, tally.ready)
+                return Exchange((), stale, None, False), self._whom_any(database, freed.ready)
             if parked:
                 database.all(_sql("unpark"), {"worker": worker})
             if new:
-                self._route(database, tally, now, UPKEEP_PER_EXCHANGE)
+                self._route(database, freed, now, UPKEEP_PER_EXCHANGE)
             if due is not None and due <= now:
-                self._promote(database, tally, now, UPKEEP_PER_EXCHANGE)
+                self._promote(database, freed, now, UPKEEP_PER_EXCHANGE)
             if estates:
-                self._rescue(database, tally, now, UPKEEP_PER_EXCHANGE, worker)
+                self._rescue(database, freed, now, UPKEEP_PER_EXCHANGE, worker)
                 suspects = True
             if new or (due is not None and due <= now):
                 due = database.all("SELECT min(run_at) FROM coserver_job WHERE state = 4")[0][0]
             claimed = self._claim(database, worker, want, now, bool(suspects))
             next_due = None if claimed or due is None else max(due - now, 0)
             return Exchange(claimed, stale, next_due, True), self._whom_any(
-                database, tally.ready - len(claimed)
+                database, freed.ready - len(claimed)
             )
 
         result, wake = self._write(body, durable=bool(done))
         rouse(wake)
         return result
 
-    def _record(self, database: Database, worker: int, batch: Batch, tally: _Tally) -> list[int]:
+    def _record(self, database: Database, worker: int, batch: Batch, freed: Freed) -> list[int]:
         stale: list[int] = []
         if batch.succeeded:
             rows = [
@@ -626,12 +610,12 @@ class SQLiteStore:
             database.many(_sql("retry_later"), later)
             if at_once:
                 first = self._line(database, len(at_once)) + 1
-                tally.ready += database.many(
+                freed.ready += database.many(
                     _sql("retry_now"),
                     [(seq, o.error, o.id, o.claim, worker) for seq, o in enumerate(at_once, first)],
                 )
         if batch.releases:
-            tally.ready += database.many(_sql("release"), [(o.id, o.claim, worker) for o in batch.releases])
+            freed.ready += database.many(_sql("release"), [(o.id, o.claim, worker) for o in batch.releases])
         return stale
 
     def _finish(self, database: Database, worker: int, state: State, rows: list[Row]) -> list[int]:
@@ -754,10 +738,10 @@ class SQLiteStore:
             now = self._clock.wall()
             known = None if started is None else dumps(list(started))
             database.all(_sql("bury"), {"token": token, "now": now, "started": known, "note": note})
-            tally = _Tally()
+            freed = Freed()
             for estate in database.all(_sql("estate_of"), {"token": token}):
-                self._settle(database, tally, now, -1, estate)
-            return Rescue(tally.uncharged, tally.crashed, tally.lost), self._whom_any(database, tally.ready)
+                self._settle(database, freed, now, -1, estate)
+            return Rescue(freed.uncharged, freed.crashed, freed.lost), self._whom_any(database, freed.ready)
 
         rescue, wake = self._write(body)
         rouse(wake)
@@ -765,29 +749,29 @@ class SQLiteStore:
 
     def tick(self, *, retention: Sequence[tuple[State, int]] = (), limit: int = 500) -> Upkeep:
         def body(database: Database) -> tuple[Upkeep, list[str]]:
-            tally = _Tally()
+            freed = Freed()
             now = self._clock.wall()
-            self._route(database, tally, now, limit)
-            self._promote(database, tally, now, limit)
-            self._rescue(database, tally, now, limit, 0)
+            self._route(database, freed, now, limit)
+            self._promote(database, freed, now, limit)
+            self._rescue(database, freed, now, limit, 0)
             pruned = self._prune(database, retention, now, limit)
             due = database.all("SELECT min(run_at) FROM coserver_job WHERE state = 4")[0][0]
-            more = limit in (tally.routed, tally.promoted, pruned) or tally.rescued >= limit
+            more = limit in (freed.routed, freed.promoted, pruned) or freed.rescued >= limit
             upkeep = Upkeep(
-                tally.routed,
-                tally.promoted,
-                tally.rescued,
+                freed.routed,
+                freed.promoted,
+                freed.rescued,
                 pruned,
                 more,
                 None if due is None else max(due - now, 0),
             )
-            return upkeep, self._whom_any(database, tally.ready)
+            return upkeep, self._whom_any(database, freed.ready)
 
         upkeep, wake = self._write(body)
         rouse(wake)
         return upkeep
 
-    def _route(self, database: Database, tally: _Tally, now: int, limit: int) -> None:
+    def _route(self, database: Database, freed: Freed, now: int, limit: int) -> None:
         rows = database.all(_sql("unrouted"), {"cap": MAX_BYTES, "limit": limit})
         if not rows:
             return
@@ -811,53 +795,40 @@ class SQLiteStore:
         large = [(to.id,) for to in routes if to.large]
         database.many(_sql("route_blob"), large)
         database.many(_sql("route_strip"), large)
-        tally.routed += len(rows)
-        tally.ready += sum(to.run_at is None for to in routes)
+        freed.routed += len(rows)
+        freed.ready += sum(to.run_at is None for to in routes)
 
-    def _promote(self, database: Database, tally: _Tally, now: int, limit: int) -> None:
+    def _promote(self, database: Database, freed: Freed, now: int, limit: int) -> None:
         ids = [row[0] for row in database.all(_sql("due"), {"now": now, "limit": limit})]
         if not ids:
             return
         first = self._line(database, len(ids)) + 1
         database.many(_sql("promote"), list(enumerate(ids, first)))
-        tally.promoted += len(ids)
-        tally.ready += len(ids)
+        freed.promoted += len(ids)
+        freed.ready += len(ids)
 
-    def _rescue(self, database: Database, tally: _Tally, now: int, limit: int, me: int) -> None:
+    def _rescue(self, database: Database, freed: Freed, now: int, limit: int, me: int) -> None:
         database.all(
             _sql("expire"),
             {"now": now, "boot_id": self._clock.boot_id, "boot": self._clock.boot(), "worker": me},
         )
         for estate in database.all(_sql("estates")):
-            if tally.rescued >= limit:
+            if freed.rescued >= limit:
                 return
-            self._settle(database, tally, now, limit - tally.rescued, estate)
+            self._settle(database, freed, now, limit - freed.rescued, estate)
 
-    def _settle(self, database: Database, tally: _Tally, now: int, limit: int, estate: Row) -> None:
+    def _settle(self, database: Database, freed: Freed, now: int, limit: int, estate: Row) -> None:
         """Free up to `limit` jobs (-1: all) of a dead worker, and close its estate when nothing is left."""
         worker, started, note, process = estate
-        begun = None if started is None else set(loads(started))
         rows = database.all(_sql("left_running"), {"worker": worker, "limit": limit})
-        back: list[tuple[int, int]] = []
-        lost: list[Row] = []
-        queues: Counter[str] = Counter()
-        for job, crashes, queue, max_crashes in rows:
-            if begun is not None and job not in begun:
-                tally.uncharged.append(job)
-                back.append((0, job))
-            elif crashes + 1 < max_crashes:
-                tally.crashed.append(job)
-                back.append((1, job))
-            else:
-                tally.lost.append(job)
-                lost.append((now, lost_text(note, process, crashes + 1), job))
-                queues[queue] += 1
-        database.many(_sql("rescue"), back)
-        if lost:
-            database.many(_sql("lose"), lost)
-            database.all(_sql("remove"), {"ids": dumps([row[2] for row in lost])})
+        verdict = judge(rows, started, note, process)
+        freed.add(verdict)
+        database.many(_sql("rescue"), [(charge, job) for job, charge in verdict.back])
+        if verdict.lost:
+            database.many(_sql("lose"), [(now, error, job) for job, _, error in verdict.lost])
+            database.all(_sql("remove"), {"ids": dumps([job for job, _, _ in verdict.lost])})
+            queues = Counter(queue for _, queue, _ in verdict.lost)
             database.many(_sql("count_add"), [(0, queue, int(State.LOST), n) for queue, n in queues.items()])
-        tally.ready += len(back)
         if limit < 0 or len(rows) < limit:
             database.all(_sql("close_estate"), {"worker": worker})
             self._fold(database, worker)

@@ -1,0 +1,208 @@
+"""Connections to PostgreSQL: one per calling thread at a time, kept for the next call.
+
+Every connection is in autocommit mode, so that a single statement is one round trip, and has settings under which our
+statements always take their indexes: tables that grow from nothing to millions of rows within a minute are planned
+when they are empty. A statement may run for `STATEMENT_SECONDS`, then the server ends it; so whoever died longer ago
+than that has no statement under way.
+
+A failed connection is closed, and with it all idle ones, since a server that went away took them all; the next call
+connects anew. A child of a fork leaves the inherited connections alone and makes its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+
+from coserver.errors import StoreUnavailable
+from coserver.store.statements import statement
+
+Row = tuple[Any, ...]
+Connection = psycopg.Connection[Row]
+
+STATEMENT_SECONDS = 30
+IDLE = 8
+"""How many unused connections are kept."""
+
+_SETTINGS = (
+    "SET application_name = 'coserver'; SET plan_cache_mode = force_generic_plan; SET jit = off; "
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+    f"SET statement_timeout = '{STATEMENT_SECONDS}s'; SET client_min_messages = warning"
+)
+
+_inherited: list[psycopg.Connection[Any]] = []
+"""What forked children found open."""
+
+
+class Pool:
+    """Connections to one database. `shown` is its URL as messages may show it."""
+
+    def __init__(self, url: str, shown: str) -> None:
+        self._url = url
+        self._shown = shown
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection; every error of the driver comes out as StoreUnavailable."""
+        connection = self._take()
+        try:
+            yield connection
+        except psycopg.Error as error:
+            if connection.closed or isinstance(error, psycopg.OperationalError):
+                connection.close()
+                self._forget()
+            else:
+                self._give(connection)
+            raise self.unavailable(error, "use") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._give(connection)
+
+    def connect(self) -> Connection:
+        """Open a connection that the caller owns."""
+        try:
+            given = conninfo.conninfo_to_dict(self._url)
+            given.setdefault("connect_timeout", 10)
+            opened = psycopg.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            raise self.unavailable(error, "open") from error
+        opened.prepare_threshold = 0
+        opened.prepared_max = 200
+        try:
+            opened.execute(_SETTINGS, prepare=False)
+        except psycopg.Error as error:
+            opened.close()
+            raise self.unavailable(error, "open") from error
+        return opened
+
+    def close(self) -> None:
+        """Close the idle connections now and the lent ones when they come back."""
+        self._closed = True
+        self._forget()
+
+    def unavailable(self, error: Exception, verb: str) -> StoreUnavailable:
+        """Say an error of the driver in words."""
+        return StoreUnavailable(f"cannot {verb} the store {self._shown}: {_explain(error)}")
+
+    def _take(self) -> Connection:
+        if self._closed:
+            raise StoreUnavailable(f"cannot use the store {self._shown}: it was closed; open it anew")
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            _inherited.extend(self._idle)
+            self._idle = []
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self.connect()
+
+    def _give(self, connection: Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < IDLE and not connection.closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _forget(self) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+
+@cache
+def _compiled(name: str) -> tuple[bytes, tuple[str, ...]]:
+    """The statement with `$1` for its first parameter, and the parameters' names in order."""
+    names: list[str] = []
+
+    def number(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    return re.sub(r"%\((\w+)\)s", number, statement("postgres", name)).encode(), tuple(names)
+
+
+def run(connection: Connection, name: str, params: Mapping[str, Any]) -> list[Row]:
+    """Run one statement of ours, prepared; return its rows."""
+    cursor = connection.cursor(binary=True)
+    queue_up(cursor, name, params)
+    return cursor.fetchall() if cursor.description is not None else []
+
+
+def queue_up(cursor: psycopg.Cursor[Row], name: str, params: Mapping[str, Any]) -> None:
+    """Execute one statement of ours, prepared, whose rows the caller fetches (in a pipeline: later).
+
+    Numbers go as text whose type the statement says, because the driver would choose a type by size and so prepare
+    the same statement several times.
+    """
+    sql, names = _compiled(name)
+    values = [params[key] for key in names]
+    cursor.execute(sql, [str(value) if type(value) is int else value for value in values], prepare=True)
+
+
+def _explain(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    lower = text.lower()
+    if "password authentication failed" in lower or "no password supplied" in lower:
+        return "the server refuses the user or its password; mend them in the store's URL"
+    if "does not exist" in lower and "database" in lower:
+        return f"{_tail(text)}; create it with createdb, or name another"
+    if "does not exist" in lower and "role" in lower:
+        return f"{_tail(text)}; create it with createuser, or name another"
+    if "connection refused" in lower or "no such file or directory" in lower:
+        return "no server listens there; start PostgreSQL, or mend host and port in the store's URL"
+    if "could not translate host name" in lower or "name or service not known" in lower or "resolve" in lower:
+        return "its host is not known; mend the host in the store's URL"
+    if "timeout expired" in lower or isinstance(error, psycopg.errors.ConnectionTimeout):
+        return "the server does not answer; see that host and port are reachable"
+    if "permission denied" in lower:
+        return f"{_tail(text)}; grant the user what it needs"
+    if "too many clients" in lower or "remaining connection slots" in lower:
+        return "the server has no connection left; raise max_connections, or use a pooler"
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return f"a statement took longer than {STATEMENT_SECONDS} s; see who holds locks on its tables"
+    if isinstance(error, psycopg.OperationalError):
+        return f"the connection broke ({_tail(text)}); the next call connects anew"
+    if isinstance(error, psycopg.ProgrammingError) and "invalid" in lower:
+        return f"its URL is not understood ({_tail(text)}); write postgresql://USER@HOST/NAME"
+    return f"{_tail(text)}; see the server's log"
+
+
+def _tail(text: str) -> str:
+    """The server's own words, without the addresses that libpq puts before them."""
+    return text.rpartition("FATAL: ")[2].strip().rstrip(".") if "FATAL: " in text else text.rstrip(".")
+
+
+def int_array(values: list[int]) -> str:
+    """A list of numbers as PostgreSQL reads an array; several times as fast as the driver's own way."""
+    return "{" + str(values)[1:-1] + "}"
+
+
+def text_array(values: list[str | None]) -> str:
+    """A list of texts as PostgreSQL reads an array."""
+    return (
+        "{"
+        + ",".join(
+            [
+                "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+                for value in values
+            ]
+        )
+        + "}"
+    )

@@ -1,0 +1,527 @@
+"""The store on PostgreSQL: one database, many hosts.
+
+Theory. Many write at once here, and a round trip costs more than the work of many jobs. Hence one statement per batch:
+`exchange` finishes and claims in data-modifying parts of one statement, which locks what it claims with `SKIP LOCKED`,
+so that claimers neither meet nor wait. All its parts see the database as it was when the statement began.
+
+Time is the database's own (leases, delays, `now`), so hosts may disagree about theirs.
+
+A worker can be declared dead while one of its statements is still under way; that statement may then commit jobs to
+it afterwards. So a dead worker's estate stays open for longer than any statement may run (`GRACE`), and whatever
+turns up in it is freed by the next exchange or tick, as if it had been there.
+
+Waking: whoever makes work ready looks for parked workers after its commit (in the same round trip) and notifies only
+then, because a notification takes a lock that all commits of the database pass.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from json import dumps
+from operator import itemgetter
+from typing import Any
+
+import psycopg
+
+from coserver.errors import StoreUnavailable
+from coserver.model.job import (
+    Claimed,
+    Counts,
+    Failed,
+    JobFilter,
+    JobInfo,
+    NewJob,
+    Outcome,
+    Release,
+    Retry,
+    State,
+    Succeeded,
+    TaskDefaults,
+)
+from coserver.model.payload import MAX_BYTES
+from coserver.store.contract import (
+    Exchange,
+    Held,
+    Listener,
+    Rescue,
+    SchemaStatus,
+    Settled,
+    Upkeep,
+    Want,
+    WorkerIdentity,
+)
+from coserver.store.pool import STATEMENT_SECONDS, Connection, Pool, Row, int_array, queue_up, run, text_array
+from coserver.store.records import (
+    INLINE,
+    Batch,
+    Freed,
+    Reject,
+    Route,
+    check_new,
+    job_info,
+    judge,
+    route,
+    sort_outcomes,
+)
+from coserver.store.schema import check_version, schema_status
+from coserver.store.statements import migrations
+from coserver.store.url import PostgresUrl
+
+GRACE = 2 * STATEMENT_SECONDS
+"""Seconds that a dead worker's estate stays open."""
+
+UPKEEP_PER_EXCHANGE = 100
+"""How many jobs one exchange routes, promotes or rescues at most on its way."""
+
+KEEP_WORKERS = 7 * 86_400_000_000
+"""Incarnations that ended longer ago (µs) are forgotten."""
+
+_MIGRATION_LOCK = 0x636F736572766572
+"""The number of the advisory lock under which migrations run ("coserver")."""
+
+_BY_PLACE = itemgetter(7, 10)
+
+
+class PostgresListener:
+    """A connection that listens. Between notifications it looks, at growing intervals up to 50 ms, whether any
+    transaction has ended, which is how it hears of ends of jobs and of plain SQL."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._seen = ""
+        self._connection: Connection | None = self._connect()
+
+    def _connect(self) -> Connection:
+        connection = self._pool.connect()
+        connection.execute("LISTEN coserver", prepare=False)
+        self._seen = run(connection, "snapshot", {})[0][0]
+        return connection
+
+    def wait(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        while not self._closed.is_set():
+            left = deadline - time.monotonic()
+            try:
+                with self._lock:
+                    if self._closed.is_set():
+                        return False
+                    if self._connection is None:
+                        self._connection = self._connect()
+                        return True
+                    if self._heard(self._connection, min(pause, max(left, 0))):
+                        return True
+            except (psycopg.Error, StoreUnavailable):
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
+                self._closed.wait(max(min(pause, left), 0))
+            if left <= 0:
+                return False
+            pause = min(pause * 2, 0.05)
+        return False
+
+    def _heard(self, connection: Connection, pause: float) -> bool:
+        heard = any(True for _ in connection.notifies(timeout=pause, stop_after=1))
+        before, self._seen = self._seen, run(connection, "snapshot", {})[0][0]
+        return heard or before != self._seen
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+class PostgresStore:
+    """`contract.Store` on a PostgreSQL database. Connects at the first use."""
+
+    def __init__(self, where: PostgresUrl) -> None:
+        self.url = where.masked
+        self._pool = Pool(where.conninfo, where.masked)
+        self._checked = False
+        self._probe_lock = threading.Lock()
+        self._snapshot = ""
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _ready(self, connection: Connection) -> Connection:
+        """Make sure, once, that the tables are this coserver's."""
+        if not self._checked:
+            check_version(self.url, self._version(connection), "postgres")
+            self._checked = True
+        return connection
+
+    def _run(self, name: str, **params: Any) -> list[Row]:
+        with self._pool.connection() as connection:
+            return run(self._ready(connection), name, params)
+
+    def _rouse(self, connection: Connection, ready: int) -> None:
+        if ready > 0:
+            run(connection, "notify", {})
+
+    # -- schema --------------------------------------------------------------------------------------------------
+
+    def _version(self, connection: Connection) -> int:
+        if run(connection, "meta_exists", {})[0][0] == 0:
+            return 0
+        return int(run(connection, "meta_get", {"key": "schema"})[0][0])
+
+    def migrate(self) -> list[str]:
+        applied: list[str] = []
+        with self._pool.connection() as connection:
+            connection.execute("SET statement_timeout = 0", prepare=False)
+            connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})", prepare=False)
+            try:
+                version = self._version(connection)
+                check_version(self.url, version, "postgres", older=True)
+                for step in migrations("postgres"):
+                    if step.version <= version:
+                        continue
+                    with connection.transaction():
+                        connection.execute(step.sql.encode(), prepare=False)
+                        run(connection, "meta_set", {"key": "schema", "value": str(step.version)})
+                    applied.append(step.name)
+            finally:
+                with suppress(psycopg.Error):
+                    connection.execute(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})", prepare=False)
+                    connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'", prepare=False)
+        self._checked = False
+        return applied
+
+    def schema(self) -> SchemaStatus:
+        with self._pool.connection() as connection:
+            return schema_status(self._version(connection), "postgres")
+
+    # -- producer ------------------------------------------------------------------------------------------------
+
+    def submit(self, jobs: Sequence[NewJob]) -> list[int]:
+        check_new(jobs)
+        if not jobs:
+            return []
+        params = _columns(jobs)
+        with self._pool.connection() as connection:
+            self._ready(connection)
+            with connection.pipeline() as pipeline:
+                cursor = connection.cursor(binary=True)
+                queue_up(cursor, "insert", params)
+                pipeline.sync()
+                queue_up(connection.cursor(), "notify", {})
+            return [row[0] for row in cursor.fetchall()]
+
+    def job(self, id: int) -> JobInfo | None:
+        rows = self._run("job", id=id)
+        return job_info(rows[0]) if rows else None
+
+    def jobs(self, where: JobFilter, *, limit: int, before: int | None = None) -> list[JobInfo]:
+        states = int_array([int(state) for state in where.states]) if where.states else None
+        rows = self._run(
+            "jobs", states=states, queue=where.queue, task=where.task, limit=limit, before=before
+        )
+        return [job_info(row) for row in rows]
+
+    def counts(self) -> Counts:
+        found: Counter[State] = Counter()
+        for state, n in self._run("counts"):
+            found[State(state)] += n
+        return Counts(dict(found))
+
+    def retry(self, ids: Sequence[int]) -> list[int]:
+        with self._pool.connection() as connection:
+            rows = run(self._ready(connection), "revive", {"ids": int_array(list(ids))})
+            self._rouse(connection, len(rows))
+            return sorted(row[0] for row in rows)
+
+    def listener(self) -> Listener:
+        return PostgresListener(self._pool)
+
+    # -- worker --------------------------------------------------------------------------------------------------
+
+    def register(self, who: WorkerIdentity, *, lease: float) -> int:
+        said = [who.defaults.get(name, TaskDefaults()) for name in who.tasks]
+        worker: int = self._run(
+            "register",
+            queue_names=text_array(list(who.queues)),
+            task_names=text_array(list(who.tasks)),
+            task_queues=text_array([task.queue for task in said]),
+            task_crashes=int_array([task.max_crashes for task in said]),
+            lease=int(lease * 1e6),
+            process=who.process,
+            host=who.host,
+            pid=who.pid,
+            token=who.token,
+            wake=who.wake,
+            queues=dumps(list(who.queues)),
+            tasks=dumps(list(who.tasks)),
+        )[0][0]
+        return worker
+
+    def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
+        batch = sort_outcomes(done)
+        with self._pool.connection() as connection:
+            self._ready(connection)
+            header, claimed, stale, ready = self._swap(connection, worker, batch, want)
+            _, live, _, _, _, new, estates, suspects, due, _, _ = header
+            if live and want.limit > 0:
+                due_now = due is not None and due <= 0
+                if new or estates or due_now:
+                    upkeep = self._keep(connection, worker, bool(new), due_now, bool(estates))
+                    ready += upkeep.ready
+                    suspects = suspects or bool(upkeep.crashed)
+                    if new or due_now:
+                        due = run(connection, "next_due", {})[0][0]
+                    if upkeep.ready and not claimed:
+                        again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
+                        suspects = again[7]
+                if suspects and not claimed:
+                    claimed = run(connection, "claim_suspect", {**_pairs(want), "worker": worker})
+                ready -= len(claimed)
+            self._rouse(connection, ready)
+        claimed.sort(key=_BY_PLACE)
+        next_due = None if claimed or not live or due is None or want.limit <= 0 else max(due, 0)
+        return Exchange([Claimed(*row[:10]) for row in claimed], stale, next_due, bool(live))
+
+    def _swap(
+        self, connection: Connection, worker: int, batch: Batch, want: Want
+    ) -> tuple[Row, list[Row], list[int], int]:
+        """Record and claim: the header row of `exchange`, the claimed rows, stale ids, how many went back."""
+        ended: list[Succeeded | Failed] = [*batch.succeeded, *batch.failed]
+        results = [o.result for o in batch.succeeded]
+        large = [i for i, text in enumerate(results) if text is not None and len(text) > INLINE]
+        inline: list[str | None] = list(results)
+        for i in large:
+            inline[i] = None
+        ids = [o.id for o in ended]
+        claims = [o.claim for o in ended]
+        params = {
+            "ids": int_array(ids),
+            "claims": int_array(claims),
+            "states": int_array([10] * len(batch.succeeded) + [11] * len(batch.failed)),
+            "starts": int_array([o.started_at for o in ended]),
+            "ends": int_array([o.finished_at for o in ended]),
+            "results": text_array(inline + [None] * len(batch.failed)),
+            "errors": text_array([None] * len(batch.succeeded) + [o.error for o in batch.failed]),
+            "worker": worker,
+            "limit": want.limit,
+            "lazy": "false" if batch else "true",
+            **_pairs(want),
+        }
+        back: list[Row] = []
+        if batch.retries or batch.releases or large:
+            with connection.transaction():
+                back = self._hand_back(connection, worker, batch)
+                rows = run(connection, "exchange", params)
+                if large:
+                    told = {
+                        "ids": int_array([ids[i] for i in large]),
+                        "claims": int_array([claims[i] for i in large]),
+                        "results": text_array([results[i] for i in large]),
+                    }
+                    run(connection, "finish_blob", told)
+        else:
+            rows = run(connection, "exchange", params)
+        header = rows.pop(0)
+        stale: list[int] = []
+        if header[0] < len(ended):
+            settled = {row[0]: row[1] for row in run(connection, "settled", {"ids": int_array(ids)})}
+            stale = [o.id for o in ended if settled.get(o.id) != o.claim]
+        fitted = {row[0] for row in back}
+        returned: list[Retry | Release] = [*batch.retries, *batch.releases]
+        stale += [o.id for o in returned if o.id not in fitted]
+        return header, rows, stale, sum(row[1] == State.QUEUED for row in back)
+
+    def _hand_back(self, connection: Connection, worker: int, batch: Batch) -> list[Row]:
+        rows: list[Row] = []
+        if batch.retries:
+            params = {
+                "ids": int_array([o.id for o in batch.retries]),
+                "claims": int_array([o.claim for o in batch.retries]),
+                "delays": int_array([o.delay for o in batch.retries]),
+                "errors": text_array([o.error for o in batch.retries]),
+                "worker": worker,
+            }
+            rows += run(connection, "retry", params)
+        if batch.releases:
+            params = {
+                "ids": int_array([o.id for o in batch.releases]),
+                "claims": int_array([o.claim for o in batch.releases]),
+                "worker": worker,
+            }
+            rows += run(connection, "release", params)
+        return rows
+
+    def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
+        rows = self._run("renew", workers=int_array(list(workers)), lease=int(lease * 1e6))
+        live = {row[0] for row in rows}
+        return [worker for worker in workers if worker not in live]
+
+    def park(self, worker: int) -> bool:
+        with self._pool.connection() as connection:
+            if not run(self._ready(connection), "park", {"worker": worker}):
+                return True
+            return bool(run(connection, "park_look", {"worker": worker})[0][0])
+
+    def held(self, worker: int) -> list[Held]:
+        return [Held(*row) for row in self._run("held", worker=worker)]
+
+    def settled(self, ids: Sequence[int]) -> list[Settled]:
+        rows = self._run("settled", ids=int_array(list(ids)))
+        return [Settled(job, claim, State(state)) for job, claim, state in rows]
+
+    def leave(self, worker: int) -> None:
+        with self._pool.connection() as connection:
+            self._ready(connection)
+            with connection.transaction():
+                left = run(connection, "leave", {"worker": worker})
+                ready = len(run(connection, "release_all", {"worker": worker})) if left else 0
+            self._rouse(connection, ready)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def bury(self, token: str, *, started: Sequence[int] | None, note: str) -> Rescue:
+        known = None if started is None else dumps(list(started))
+        freed = Freed()
+        with self._pool.connection() as connection:
+            self._ready(connection)
+            with connection.transaction():
+                run(connection, "bury", {"token": token, "started": known, "note": note})
+                for estate in run(connection, "estate_of", {"token": token}):
+                    while self._settle(connection, freed, 500, estate):
+                        pass
+            self._rouse(connection, freed.ready)
+        return Rescue(freed.uncharged, freed.crashed, freed.lost)
+
+    def tick(self, *, retention: Sequence[tuple[State, int]] = (), limit: int = 500) -> Upkeep:
+        pruned = 0
+        with self._pool.connection() as connection:
+            self._ready(connection)
+            done = self._keep(connection, 0, True, True, True, limit)
+            for state, age in retention:
+                params = {"state": int(state), "age": age, "limit": limit - pruned}
+                pruned += len(run(connection, "prune", params))
+            run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
+            due = run(connection, "next_due", {})[0][0]
+            self._rouse(connection, done.ready)
+        more = limit in (done.routed, done.promoted, pruned) or done.rescued >= limit
+        return Upkeep(
+            done.routed, done.promoted, done.rescued, pruned, more, None if due is None else max(due, 0)
+        )
+
+    def _keep(
+        self,
+        connection: Connection,
+        worker: int,
+        new: bool,
+        due: bool,
+        estates: bool,
+        limit: int = UPKEEP_PER_EXCHANGE,
+    ) -> Freed:
+        done = Freed()
+        if new:
+            with connection.transaction():
+                self._route(connection, done, limit)
+        if due:
+            done.promoted = len(run(connection, "promote", {"limit": limit}))
+            done.ready += done.promoted
+        if estates:
+            run(connection, "expire", {"worker": worker})
+            with connection.transaction():
+                for estate in run(connection, "estates", {"grace": GRACE}):
+                    if done.rescued >= limit:
+                        break
+                    self._settle(connection, done, limit - done.rescued, estate)
+        return done
+
+    def _route(self, connection: Connection, done: Freed, limit: int) -> None:
+        now = run(connection, "clock", {})[0][0]
+        routes: list[Route] = []
+        rejects: list[Reject] = []
+        for row in run(connection, "unrouted", {"cap": MAX_BYTES, "limit": limit}):
+            match route(row, now):
+                case Route() as to:
+                    routes.append(to)
+                case Reject() as no:
+                    rejects.append(no)
+        if routes:
+            params = {
+                "ids": int_array([to.id for to in routes]),
+                "queues": text_array([to.queue for to in routes]),
+                "dues": text_array([None if to.run_at is None else str(to.run_at) for to in routes]),
+                "larges": text_array(["t" if to.large else "f" for to in routes]),
+            }
+            run(connection, "route", params)
+        if rejects:
+            params = {
+                "ids": int_array([no.id for no in rejects]),
+                "errors": text_array([no.error for no in rejects]),
+            }
+            run(connection, "reject", params)
+        done.routed += len(routes) + len(rejects)
+        done.ready += sum(to.run_at is None for to in routes)
+
+    def _settle(self, connection: Connection, freed: Freed, limit: int, estate: Row) -> bool:
+        """Free up to `limit` jobs of a dead worker; whether there may be more."""
+        worker, started, note, process = estate
+        rows = run(connection, "left_running", {"worker": worker, "limit": limit})
+        verdict = judge(rows, started, note, process)
+        freed.add(verdict)
+        if verdict.back:
+            params = {
+                "ids": int_array([job for job, _ in verdict.back]),
+                "charges": int_array([charge for _, charge in verdict.back]),
+            }
+            run(connection, "rescue", params)
+        if verdict.lost:
+            params = {
+                "ids": int_array([job for job, _, _ in verdict.lost]),
+                "errors": text_array([error for _, _, error in verdict.lost]),
+            }
+            run(connection, "lose", params)
+        if len(rows) < limit:
+            run(connection, "close_estate", {"worker": worker, "grace": GRACE})
+        return len(rows) == limit
+
+    def live_tokens(self) -> list[tuple[int, str]]:
+        return [(row[0], row[1]) for row in self._run("live_tokens")]
+
+    def probe(self) -> bool:
+        with self._probe_lock:
+            before, self._snapshot = self._snapshot, self._run("snapshot")[0][0]
+            return before != self._snapshot
+
+
+def _pairs(want: Want) -> dict[str, str]:
+    """The parameters that say what a worker can take."""
+    room = dict(want.room)
+    return {
+        "queues": text_array([queue for queue, _ in want.pairs]),
+        "tasks": text_array([task for _, task in want.pairs]),
+        "rooms": int_array([max(min(want.limit, room.get(queue, want.limit)), 0) for queue, _ in want.pairs]),
+    }
+
+
+def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:
+    """New jobs as the parameters of `insert`: one array per column."""
+    return {
+        "tasks": text_array([job.task for job in jobs]),
+        "args": text_array([job.args if len(job.args) <= INLINE else None for job in jobs]),
+        "larges": text_array([job.args if len(job.args) > INLINE else None for job in jobs]),
+        "queues": text_array([job.queue for job in jobs]),
+        "priorities": int_array([int(job.priority) for job in jobs]),
+        "run_ats": _nullable([job.run_at for job in jobs]),
+        "delays": _nullable([job.delay for job in jobs]),
+        "max_crashes": _nullable([job.max_crashes for job in jobs]),
+        "options": text_array([job.options for job in jobs]),
+    }
+
+
+def _nullable(values: list[int | None]) -> str:
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"

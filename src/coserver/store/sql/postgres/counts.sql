@@ -1,0 +1,7 @@
+-- How many jobs are in each state: the living from their partial indexes, the finished from the counters.
+SELECT 0, count(*) FROM coserver_job WHERE state = 0
+UNION ALL SELECT 4, count(*) FROM coserver_job WHERE state = 4
+UNION ALL SELECT 5, count(*) FROM coserver_job WHERE state = 5 AND crashes = 0
+UNION ALL SELECT 5, count(*) FROM coserver_job WHERE state = 5 AND crashes > 0
+UNION ALL SELECT 6, count(*) FROM coserver_job WHERE state = 6
+UNION ALL SELECT state, sum(n)::bigint FROM coserver_count GROUP BY state

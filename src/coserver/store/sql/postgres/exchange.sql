@@ -1,0 +1,78 @@
+-- One round trip per batch: record the ends of jobs that succeeded or failed, and claim the next.
+-- SQLite does it in several statements of one transaction; here a round trip costs more than the work.
+--
+-- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way.
+-- pairs … picked: of every provided (queue, task) the first in line, locked so that two claimers never meet, then the
+--   best over all. A job that has killed workers is no candidate, but nothing behind it in line is claimed before it.
+-- claimed: only for a live worker.
+-- The answer's first row (its task is NULL) is about the store: how many finishes fitted, is the worker live, is
+-- anything to be routed, is a dead worker's estate open, does a suspect wait, when is the first scheduled job due; and
+-- it lets a commit that only claims return before the disk has it.
+WITH told AS MATERIALIZED (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
+                         %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
+               AS o (id, claim, state, started_at, finished_at, result, error)
+), gone AS (
+    DELETE FROM coserver_job j USING told o
+     WHERE j.id = o.id AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state = 6 AND j.flags = 0
+    RETURNING j.id, j.worker, j.created_at, j.run_at, o.started_at, o.finished_at, j.claim, j.attempt, j.crashes,
+              j.max_crashes, o.state, j.priority, j.queue, j.task, j.args, j.options, o.result, o.error
+), kept AS (
+    INSERT INTO coserver_done (id, worker, created_at, run_at, started_at, finished_at, claim, attempt, crashes,
+                               max_crashes, state, priority, queue, task, args, options, result, error)
+    SELECT * FROM gone
+), counted AS (
+    INSERT INTO coserver_count (worker, queue, state, n)
+    SELECT worker, queue, state, count(*) FROM gone GROUP BY worker, queue, state
+    ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
+), me AS MATERIALIZED (
+    SELECT id FROM coserver_worker WHERE id = %(worker)s::bigint AND state = 0
+), awake AS (
+    UPDATE coserver_worker SET parked = 0 WHERE id = %(worker)s::bigint AND parked = 1
+), pairs AS MATERIALIZED (
+    SELECT p.queue, p.task, p.room
+      FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me
+), suspect AS MATERIALIZED (
+    SELECT c.priority, c.seq
+      FROM pairs p, LATERAL (
+           SELECT j.priority, j.seq FROM coserver_job j
+            WHERE j.state = 5 AND j.crashes > 0 AND j.queue = p.queue AND j.task = p.task
+            ORDER BY j.priority, j.seq LIMIT 1) c
+     WHERE EXISTS (SELECT 1 FROM coserver_job WHERE state = 5 AND crashes > 0)
+     ORDER BY c.priority, c.seq LIMIT 1
+), lines AS MATERIALIZED (
+    SELECT c.id, c.priority, c.seq, p.room, row_number() OVER (PARTITION BY p.queue ORDER BY c.priority, c.seq) AS place
+      FROM pairs p, LATERAL (
+           SELECT j.id, j.priority, j.seq FROM coserver_job j
+            WHERE j.state = 5 AND j.crashes = 0 AND j.queue = p.queue AND j.task = p.task
+            ORDER BY j.priority, j.seq LIMIT p.room
+              FOR UPDATE SKIP LOCKED) c
+), picked AS MATERIALIZED (
+    SELECT l.id FROM lines l
+     WHERE l.place <= l.room
+       AND NOT EXISTS (SELECT 1 FROM suspect s WHERE (s.priority, s.seq) < (l.priority, l.seq))
+     ORDER BY l.priority, l.seq LIMIT %(limit)s::integer
+), claimed AS (
+    UPDATE coserver_job j
+       SET state = 6, worker = %(worker)s::bigint, claim = j.claim + 1,
+           claimed_at = (date_part('epoch', now()) * 1000000)::bigint
+      FROM picked p WHERE j.id = p.id AND j.state = 5
+    RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq
+)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NULL, NULL,
+       EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)::integer,
+       EXISTS (SELECT 1 FROM coserver_worker w
+                WHERE w.state < 2
+                  AND CASE WHEN w.state = 0
+                           THEN w.lease_until < date_part('epoch', now()) * 1000000 AND w.id <> %(worker)s::bigint
+                           ELSE EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = w.id AND j.state = 6)
+                      END)::integer,
+       EXISTS (SELECT 1 FROM suspect)::integer::smallint,
+       (SELECT min(run_at) FROM coserver_job WHERE state = 4) - (date_part('epoch', now()) * 1000000)::bigint,
+       CASE WHEN %(lazy)s::boolean THEN set_config('synchronous_commit', 'off', true) END,
+       0
+UNION ALL
+SELECT c.id, c.claim, c.task, c.queue,
+       coalesce(c.args, (SELECT b.data FROM coserver_blob b WHERE b.job = c.id AND b.kind = 0), 'null'),
+       c.attempt, c.crashes, c.priority, c.created_at, c.options, c.seq
+  FROM claimed c

@@ -1,0 +1,15 @@
+-- A new incarnation of a worker; its queues and tasks become known.
+WITH queues AS (
+    INSERT INTO coserver_queue (name) SELECT unnest(%(queue_names)s::text[]) ORDER BY 1 ON CONFLICT DO NOTHING
+), tasks AS (
+    INSERT INTO coserver_task (name, queue, max_crashes)
+    SELECT * FROM unnest(%(task_names)s::text[], %(task_queues)s::text[], %(task_crashes)s::integer[]) AS o (name, queue, n)
+     ORDER BY o.name
+    ON CONFLICT (name) DO UPDATE SET queue = excluded.queue, max_crashes = excluded.max_crashes
+        WHERE coserver_task.queue <> excluded.queue OR coserver_task.max_crashes <> excluded.max_crashes
+)
+INSERT INTO coserver_worker (lease_until, process, host, pid, token, wake, queues, tasks, created_at)
+SELECT (date_part('epoch', clock_timestamp()) * 1000000)::bigint + %(lease)s::bigint, %(process)s::text, %(host)s::text,
+       %(pid)s::bigint, %(token)s::text, %(wake)s::text, %(queues)s::text, %(tasks)s::text,
+       (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+RETURNING id
