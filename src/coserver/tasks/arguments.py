@@ -76,7 +76,7 @@ class Parameters:
         signature = inspect.signature(function)
         hints = usable_annotations(function)
         self._task = name
-        self._shown = str(signature)
+        self._shown = _shown(signature)
         self._positional: list[_Parameter] = []
         self._named: dict[str, _Parameter] = {}
         self._keyword_required: list[str] = []
@@ -290,8 +290,26 @@ def result_text(value: Any) -> str | None:
         ) from None
     reason = payload.refuse_value(text)
     if reason is not None:
-        raise TypeError(f"cannot keep the result: {reason.replace('they ', 'it ', 1)}")
+        raise TypeError(f"cannot keep the values returned: {reason}")
     return text
+
+
+class _Written:
+    """An annotation that was written as text, shown without its quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _shown(signature: inspect.Signature) -> str:
+    def bare(annotation: Any) -> Any:
+        return _Written(annotation) if isinstance(annotation, str) else annotation
+
+    parameters = [one.replace(annotation=bare(one.annotation)) for one in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=bare(signature.return_annotation)))
 
 
 class ResultReader:

@@ -132,6 +132,8 @@ class Task(_Submittable[P, R_co]):
     """
 
     is_async: bool
+    __name__: str
+    __qualname__: str
 
     def __init__(
         self,

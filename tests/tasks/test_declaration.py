@@ -1,0 +1,259 @@
+"""`@task`, and the calls of what it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+from coserver.errors import InvalidArguments, UsageError
+from coserver.model.job import NewJob, Priority
+from coserver.model.retry import RetryPolicy
+from coserver.tasks.binding import using
+from coserver.tasks.declaration import AsyncTask, Task, task
+from coserver.tasks.registry import registry
+from coserver.tasks.retry import Retry
+from tests.tasks.conftest import Kept
+
+
+@task
+def at_module_level(path: str, size: int = 200) -> str:
+    """Make it smaller."""
+    return f"{path}:{size}"
+
+
+class Images:
+    @staticmethod
+    @task
+    def crop(path: str) -> str:
+        return path
+
+
+MODULE = __name__
+
+
+@pytest.fixture
+def resize(kept: Kept) -> Any:
+    with using(kept):
+        yield at_module_level
+
+
+def test_a_task_stays_the_function_it_was() -> None:
+    assert at_module_level("a", size=3) == "a:3"
+    assert at_module_level.__name__ == "at_module_level"
+    assert at_module_level.__doc__ == "Make it smaller."
+    assert str(inspect.signature(at_module_level)).startswith("(path: 'str'")
+
+
+def test_an_async_task_stays_a_coroutine_function() -> None:
+    @task(name="double")
+    async def double(number: int) -> int:
+        return 2 * number
+
+    assert isinstance(double, AsyncTask)
+    assert double.is_async
+    assert asyncio.run(double(4)) == 8
+
+
+def test_a_task_is_named_after_its_place() -> None:
+    assert at_module_level.name == f"{MODULE}:at_module_level"
+    assert Images.crop.name == f"{MODULE}:Images.crop"
+    assert registry.get(f"{MODULE}:at_module_level") is at_module_level
+
+
+def test_a_task_is_pickled_by_its_place() -> None:
+    assert pickle.loads(pickle.dumps(at_module_level)) is at_module_level
+    assert pickle.loads(pickle.dumps(Images.crop)) is Images.crop
+
+
+def test_submit_hands_over_the_job_as_the_task_says(kept: Kept) -> None:
+    @task(name="mail", queue="mail", priority="low", on_lost="fail")
+    def mail(to: str) -> None: ...
+
+    with using(kept):
+        job = mail.submit("a@b")
+    assert (job.id, job.created) == (1, True)
+    assert kept.jobs == [NewJob("mail", '["a@b"]', "mail", Priority.LOW, max_crashes=1)]
+
+
+def test_delay_is_submit(resize: Task[..., str], kept: Kept) -> None:
+    resize.delay("a")
+    resize.submit("a")
+    assert kept.jobs[0] == kept.jobs[1]
+
+
+def test_options_go_before_what_the_task_says(resize: Task[..., str], kept: Kept) -> None:
+    resize.options(priority="high", delay="10m", queue="fast", retries=5).submit("a", size=9)
+    assert kept.jobs == [
+        NewJob(
+            f"{MODULE}:at_module_level",
+            '{"*":["a"],"size":9}',
+            "fast",
+            Priority.HIGH,
+            None,
+            600_000_000,
+            3,
+            '{"retries":5}',
+        )
+    ]
+
+
+def test_many_bound_calls_are_submitted_at_once_and_in_order(resize: Task[..., str], kept: Kept) -> None:
+    jobs = resize.options(queue="slow", priority="low").submit_many(
+        [resize.bind("a"), resize.options(priority="high").bind("b", size=1)]
+    )
+    assert [job.id for job in jobs] == [1, 2]
+    assert [(job.args, job.queue, job.priority) for job in kept.jobs] == [
+        ('["a"]', "slow", Priority.LOW),
+        ('{"*":["b"],"size":1}', "slow", Priority.HIGH),
+    ]
+
+
+def test_submitting_no_calls_touches_no_store() -> None:
+    class Untouchable(Kept):
+        def enqueue(self, jobs: Any) -> list[int]:
+            raise AssertionError("was touched")
+
+    with using(Untouchable()):
+        assert at_module_level.submit_many([]) == []
+
+
+def test_a_bound_call_can_be_submitted_by_itself(resize: Task[..., str], kept: Kept) -> None:
+    assert resize.options(delay=5).bind("a").submit().id == 1
+    assert kept.jobs[0].delay == 5_000_000
+
+
+def test_calls_of_another_task_are_not_taken(resize: Task[..., str], kept: Kept) -> None:
+    with pytest.raises(InvalidArguments, match="is no call of it; make each one with its bind"):
+        resize.submit_many([resize.bind("a"), Images.crop.bind("a")])
+    assert kept.jobs == []
+
+
+def test_every_submit_has_a_twin_for_coroutines(resize: Task[..., str], kept: Kept) -> None:
+    async def submit_all() -> list[int]:
+        one = await resize.asubmit("a")
+        two = await resize.options(priority="high").asubmit("b")
+        three = await resize.bind("c").asubmit()
+        four = await resize.asubmit_many([resize.bind("d")])
+        return [one.id, two.id, three.id, four[0].id]
+
+    assert asyncio.run(submit_all()) == [1, 2, 3, 4]
+    assert [job.args for job in kept.jobs] == ['["a"]', '["b"]', '["c"]', '["d"]']
+
+
+def test_a_bad_call_is_refused_before_any_store_is_looked_for() -> None:
+    # Without a binding a good call raises NotConfigured, so the arguments were looked at first.
+    for submit in (at_module_level.submit, at_module_level.bind, at_module_level.options(delay=1).submit):
+        with pytest.raises(InvalidArguments, match="argument `path` is missing"):
+            submit()  # type: ignore[call-arg]
+
+
+def test_retries_become_a_policy() -> None:
+    @task(name="three", retries=3)
+    def three() -> None: ...
+
+    @task(name="ever", retries=Retry(None, backoff="2s..8s", on=OSError, never=(FileNotFoundError,)))
+    def ever() -> None: ...
+
+    assert three.policy(None) == RetryPolicy(3)
+    assert ever.policy(None) == RetryPolicy(None, 2.0, 8.0, (OSError,), (FileNotFoundError,))
+    assert ever.policy('{"retries":1}') == RetryPolicy(1, 2.0, 8.0, (OSError,), (FileNotFoundError,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"timeout": "2m"}, "timeout= is not supported yet; leave it out"),
+        ({"isolate": True}, "isolate= is not supported yet"),
+        ({"on_lost": "ignore"}, 'on_lost is \'ignore\'; write "retry" or "fail"'),
+        ({"priority": "urgent"}, 'write "high", "normal" or "low"'),
+        ({"retries": -1}, "cannot use -1 as a number of retries"),
+        ({"retries": True}, "cannot use True as a number of retries"),
+        ({"queue": " "}, "cannot use ' ' as a queue"),
+        ({"aliases": "old"}, "write aliases=['old']"),
+        ({"name": ""}, "'' is no name"),
+        ({"name": "a\nb"}, "'a\\nb' is no name"),
+    ],
+)
+def test_what_a_declaration_cannot_mean_is_refused(arguments: dict[str, Any], said: str) -> None:
+    before = registry.names()
+    with pytest.raises(UsageError) as caught:
+        task(**{"name": "odd", **arguments})(lambda: None)
+    assert said in str(caught.value)
+    assert registry.names() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"unique": "a"}, "unique= is not supported yet; leave it out"),
+        ({"connection": object()}, "connection= is not supported yet"),
+        ({"delay": "soon"}, "(delay of a job)"),
+        ({"delay": -1}, "negative"),
+        ({"priority": 0}, "cannot use 0 as a priority"),
+        ({"retries": Retry(3, on=(OSError,))}, "cannot send on= or never= of a Retry with a job"),
+    ],
+)
+def test_what_options_cannot_mean_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        at_module_level.options(**options)
+    assert said in str(caught.value)
+
+
+def test_a_function_that_no_import_can_reach_needs_a_name() -> None:
+    def inner() -> None: ...
+
+    with pytest.raises(
+        UsageError, match=r"inside a function, where a worker cannot find it; .*give it a name"
+    ):
+        task(inner)
+    inner.__module__, inner.__qualname__ = "__main__", "inner"
+    with pytest.raises(UsageError, match="in __main__, which a worker knows under another name"):
+        task(inner)
+    assert task(name="inner")(inner).name == "inner"
+
+
+def test_things_that_are_no_functions_are_refused() -> None:
+    class Thing:
+        def method(self) -> None: ...
+
+        def __call__(self) -> None: ...
+
+    def generator() -> Any:
+        yield 1
+
+    async def agenerator() -> Any:
+        yield 1
+
+    for odd, said in [
+        (Thing, "it is a class"),
+        (Thing(), "it is a Thing"),
+        (functools.partial(generator), "it is a partial"),
+        (staticmethod(generator), "it is a staticmethod"),
+        (Thing.method, "it is a method, and no object would come with a job"),
+        (generator, "it is a generator, which has no single result"),
+        (agenerator, "it is a generator"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            task(name="odd")(odd)  # type: ignore[call-overload]
+        assert said in str(caught.value)
+
+
+def test_annotations_may_name_what_comes_after_the_task() -> None:
+    assert uses_later.decode_args('[{"number":3}]') == ((LaterDefined(3),), {})
+
+
+@task
+def uses_later(order: LaterDefined) -> None: ...
+
+
+import dataclasses  # noqa: E402
+
+
+@dataclasses.dataclass
+class LaterDefined:
+    number: int
