@@ -150,11 +150,13 @@ def suggestion(record: type[Any], name: str) -> str:
     for known, declared in keys.items():
         if folded == known or folded in declared.also:
             return f'; did you mean "{known}"?'
+    elsewhere = next(
+        (place for place, other in _sections() if name in keys_of(other) and other is not record), None
+    )
+    if elsewhere is not None:
+        return f"; it belongs in [{elsewhere}]"
     near = get_close_matches(folded, [*keys, *later_of(record)], n=1)
-    if near:
-        return f'; did you mean "{near[0]}"?'
-    elsewhere = [place for place, other in _sections() if name in keys_of(other) and other is not record]
-    return f"; it belongs in [{elsewhere[0]}]" if elsewhere else ""
+    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def _sections() -> Iterable[tuple[str, type[Any]]]:

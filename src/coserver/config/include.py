@@ -58,13 +58,17 @@ class Sources:
 
     def with_profile(self, table: Table, main: Path, profile: str) -> Table:
         """Lay a profile's overlay over the site's table."""
-        path = overlay_path(main, profile)
-        if path.parent != main.parent or not path.is_file():
-            known = profiles(main)
-            mend = f"known here: {', '.join(known)}" if known else f"write {path.name} beside {main.name}"
+        known = profiles(main)
+        if profile not in known:
+            example = overlay_path(main, "NAME").name
+            mend = (
+                f"known here: {', '.join(known)}"
+                if known
+                else f"a profile NAME is a file {example} beside {main.name}"
+            )
             self.problems.add(Origin("profile", "", main.parent), (), f'no profile "{profile}"; {mend}')
             return table
-        above = self.read(path, "profile")
+        above = self.read(overlay_path(main, profile), "profile")
         if "include" in above.entries:
             origin = above.entries["include"].origin
             self.problems.add(

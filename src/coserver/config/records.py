@@ -7,7 +7,7 @@ Every duration is a float of seconds, every size an int of bytes, every path abs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -487,7 +487,7 @@ class Document:
         Named(ServiceConfig, what="service", example="[service.web]"),
         "The services.",
         default_text="",
-        also=("services", "program", "process", "watcher", "app"),
+        also=("services", "program", "process", "watcher"),
     )
     retention: RetentionConfig = computed(
         Section(RetentionConfig, RetentionConfig, example="[retention]"),
@@ -537,4 +537,4 @@ class Site:
     file: Path
     base_dir: Path
     files: tuple[Path, ...]
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, Setting] = field(repr=False)

@@ -128,7 +128,8 @@ def _check_kind(values: Values, own: Table) -> None:
         values.complain("bind", "nothing would listen there; state asgi or wsgi too, or remove it")
     if "queues" in stated and "tasks" not in stated:
         values.complain("queues", 'no task is known to work on; add tasks = ["shop.tasks"]')
-    if not web and "tasks" not in stated and "queues" not in stated:
+    understood = own.entries.keys() <= keys_of(ServiceConfig).keys()  # else a slip may be what says it
+    if not web and "tasks" not in stated and "queues" not in stated and understood:
         problems.add(own.origin, path, "it says nothing to run; state command, asgi, wsgi or tasks")
 
 
