@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import click
 
@@ -47,8 +46,6 @@ def run(surroundings: Surroundings, service: str | None, command: tuple[str, ...
     paths = [str(path) for path in (site.services[service].path if service else site.app.path)]
     if paths:
         env["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [env.get("PYTHONPATH", "")])])
-    # A command installed beside this interpreter is meant before one of the same name elsewhere.
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     program = shutil.which(command[0], path=env["PATH"])
     if program is None:
         click.echo(f'coserver: cannot run "{command[0]}": no such program; see the PATH', err=True)

@@ -160,12 +160,18 @@ def spawn_spec(
 
 
 def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what children inherit of the node's environment: not what was meant for keeper and node alone."""
-    return {
+    """Return what children inherit of the node's environment: not what was meant for keeper and node alone.
+
+    A program installed beside this interpreter is found before one of the same name elsewhere, as in an activated
+    virtual environment.
+    """
+    env = {
         name: value
         for name, value in environ.items()
         if name not in NOT_FOR_CHILDREN and not name.startswith("COSERVER_CFG__")
     }
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+    return env
 
 
 def service_environment(config: ServiceConfig) -> dict[str, str]:
