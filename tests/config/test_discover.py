@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_a_broken_pyproject_of_somebody_else_is_passed_over(desk: Desk) -> None:
 def test_problems_in_a_pyproject_have_its_own_lines_and_our_keys(desk: Desk) -> None:
     desk.write("[project]\nname = 'x'\n[tool.coserver.site]\nnam = 'y'\n", "pyproject.toml")
     assert desk.problems() == ['pyproject.toml:4: site.nam: unknown key; did you mean "name"?']
+
+
+def test_a_named_pyproject_without_a_table_of_ours_is_refused(desk: Desk) -> None:
+    path = desk.write("[project]\nname = 'x'\n", "pyproject.toml")
+    assert desk.problems(path=path) == ["pyproject.toml: states no site: it has no table [tool.coserver]"]
+    desk.write("[tool]\ncoserver = 3\n", "pyproject.toml")
+    assert desk.problems(path=path) == ["pyproject.toml:2: tool.coserver: expected the table [tool.coserver]"]
 
 
 def test_a_site_stated_in_both_files_is_an_error(desk: Desk) -> None:
@@ -118,3 +126,25 @@ def test_overlays_stand_beside_the_main_file(desk: Desk) -> None:
     for name in ("coserver.prod.toml", "coserver.dev.toml", "coserver..toml", "other.x.toml"):
         desk.write("", name)
     assert profiles(main) == ["dev", "prod"]
+
+
+def test_a_directory_above_that_may_not_be_looked_into_is_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain user may work below a directory that only somebody else may enter."""
+    closed = tmp_path / "closed"
+    stat = Path.stat
+
+    def guarded(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.is_relative_to(closed):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", guarded)
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ConfigError, match="cannot find a configuration"):
+        find(closed / "work")
+    with pytest.raises(ConfigError, match=r"cannot read .*/closed/coserver\.toml: permission denied"):
+        find(tmp_path, "closed/coserver.toml")
+    (tmp_path / "coserver.toml").write_text("")
+    assert find(closed / "work") == tmp_path / "coserver.toml"

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from coserver.config.origin import ConfigError, Problem
+from coserver.config.read import cause
 
 FILE = "coserver.toml"
 PYPROJECT = "pyproject.toml"
@@ -31,7 +32,7 @@ def discover(path: Path | None, *, environ: Mapping[str, str], cwd: Path, site_f
         found = _within(directory)
         if found is not None:
             return found
-    if site_file.exists():
+    if exists(site_file):
         return site_file
     message = (
         f"cannot find a configuration: no {FILE} and no {PYPROJECT} with [tool.coserver] in {cwd} or above it, and no "
@@ -41,27 +42,45 @@ def discover(path: Path | None, *, environ: Mapping[str, str], cwd: Path, site_f
 
 
 def _named(path: Path, variable: str) -> Path:
-    if path.is_dir():
+    try:
+        directory = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise ConfigError((Problem(variable, 0, 0, "", f"cannot read {path}: {cause(error)}"),)) from None
+    if directory:
         message = f"cannot read {path}: it is a directory; did you mean {path / FILE}?"
         raise ConfigError((Problem(variable, 0, 0, "", message),))
-    if not path.exists():
-        raise ConfigError((Problem(variable, 0, 0, "", f"cannot read {path}: no such file"),))
     # Only "..": a deployment's link such as `current` is part of the name and stays.
     return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def _upward(cwd: Path) -> Iterator[Path]:
     for directory in (cwd, *cwd.parents):
-        if directory == cwd or not directory.stat().st_mode & stat.S_IWOTH:
+        if directory == cwd or not _open_to_all(directory):
             yield directory
-        if any((directory / name).exists() for name in _ROOTS):
+        if any(exists(directory / name) for name in _ROOTS):
             return
+
+
+def exists(path: Path) -> bool:
+    """Tell whether there is such a file; one that may not be looked at counts as absent."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _open_to_all(directory: Path) -> bool:
+    try:
+        return bool(directory.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return True
 
 
 def _within(directory: Path) -> Path | None:
     own, project = directory / FILE, directory / PYPROJECT
-    in_project = project.is_file() and states_site(project)
-    if own.is_file():
+    in_project = states_site(project)
+    if exists(own):
         if in_project:
             message = (
                 f"the site is stated twice: here and in [tool.coserver] of {PYPROJECT}; remove one of them"

@@ -79,8 +79,12 @@ class Sources:
 
     def with_node(self, table: Table, path: Path) -> Table:
         """Lay the host's own settings over the site's table, if the host has any."""
-        if not path.exists():
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             return table
+        except OSError:
+            pass  # it is there: reading it tells why it cannot be read
         above = self.read(path, "node")
         for name, node in above.entries.items():
             if name != "node":

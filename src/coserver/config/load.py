@@ -32,7 +32,7 @@ from coserver.config.records import (
     SiteConfig,
 )
 from coserver.config.service import check_defaults, read_services
-from coserver.config.substitute import substitute
+from coserver.config.substitute import read_secret, substitute
 from coserver.config.tree import Table
 from coserver.config.values import check_host, check_name
 
@@ -64,7 +64,7 @@ def load(
     # A file that cannot be read makes every further finding doubtful.
     problems.raise_any()
     table = override(table, environ, main.parent, problems)
-    table = substitute(table, environ, Path.read_bytes, problems)
+    table = substitute(table, environ, read_secret, problems)
     site = _check(table, main, tuple(sources.files), problems)
     problems.raise_any()
     return site

@@ -40,7 +40,7 @@ def read_text(path: Path, origin: Origin) -> str:
 
 
 def parse(text: str, origin: Origin, below: tuple[str, ...] = ()) -> Table:
-    """Return the tree of a TOML text, or of its table `below` (empty if it has none); raises `ConfigError`."""
+    """Return the tree of a TOML text, or of its table `below`; raises `ConfigError`."""
     try:
         found: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -50,7 +50,9 @@ def parse(text: str, origin: Origin, below: tuple[str, ...] = ()) -> Table:
             (Problem.of(origin, "", "cannot read the file: it is nested too deeply"),)
         ) from None
     for name in below:
-        found = found.get(name, {}) if isinstance(found, dict) else found
+        found = found.get(name) if isinstance(found, dict) else None
+    if found is None:
+        raise ConfigError((Problem.of(origin, "", f"states no site: it has no table [{'.'.join(below)}]"),))
     places = scan(text).found
 
     def node(value: Any, path: KeyPath) -> Node:

@@ -22,9 +22,15 @@ from coserver.config.shapes import absolute
 from coserver.config.tree import Items, Leaf, Node, Table
 
 LARGEST_SECRET = 1 << 20
-"""Bytes; a larger file is not a secret but a slip."""
+"""Bytes; a larger file, such as a device without an end, is not a secret but a slip."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def read_secret(path: Path) -> bytes:
+    """Return a file's content, at most one byte more than is allowed; raises `OSError`."""
+    with path.open("rb") as file:
+        return file.read(LARGEST_SECRET + 1)
 
 
 @dataclass(slots=True)
