@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: the two real databases."""
+"""What several rooms share: the two real databases, and how patient hypothesis is."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from coserver.store import open_store
 from coserver.store.contract import Store
 from tests.postgres import Server
+
+# How long an example takes says more about how busy the machine is than about the code.
+settings.register_profile("coserver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("coserver")
 
 
 @pytest.fixture(scope="session")
