@@ -11,29 +11,29 @@ from pathlib import Path
 
 import pytest
 
-from coserver.host import launch, recorded
+from coserver.host import launch, proc
 from coserver.host.keeper import Table, read_proc, stat_of, table_line
 from coserver.host.keeper_link import Exited, KeeperLink, Started
-from coserver.host.recorded import LeftoversRemain, Process, Recorded, clear, left_over, read_recorded
+from coserver.host.proc import Process
+from coserver.host.recorded import LeftoversRemain, Recorded, clear, left_over, read_recorded
 from tests.host.keeping import Site, alive, eventually, heard, on_a_loop, until
 
-
-def processes(*rows: tuple[int, int, int, int, int, str]) -> dict[int, Process]:
-    """Processes from (pid, parent, group, session, start, mark)."""
-    return {row[0]: Process(*row) for row in rows}
-
-
-WORLD = processes(
-    (1, 0, 1, 1, 0, ""),
-    (10, 1, 10, 10, 100, "site:a#1"),
-    (11, 10, 10, 10, 101, ""),
-    (12, 1, 10, 10, 102, ""),
-    (13, 11, 13, 13, 103, ""),
-    (14, 1, 14, 14, 104, "site:a#1"),
-    (15, 14, 15, 15, 105, ""),
-    (20, 1, 20, 20, 200, "other:a#1"),
-    (21, 20, 20, 20, 201, ""),
-)
+MARKS = {10: "site:a#1", 14: "site:a#1", 20: "other:a#1"}
+WORLD = {
+    row[0]: Process(*row, "S", "sh")
+    for row in (
+        # process id, parent, group, session, start
+        (1, 0, 1, 1, 0),
+        (10, 1, 10, 10, 100),
+        (11, 10, 10, 10, 101),
+        (12, 1, 10, 10, 102),
+        (13, 11, 13, 13, 103),
+        (14, 1, 14, 14, 104),
+        (15, 14, 15, 15, 105),
+        (20, 1, 20, 20, 200),
+        (21, 20, 20, 20, 201),
+    )
+}
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,17 @@ WORLD = processes(
     ],
 )
 def test_what_belongs_to_a_row(row: Recorded, left: set[int]) -> None:
-    assert left_over([row], WORLD) == left
+    assert left_over([row], WORLD, MARKS) == left
 
 
 def test_a_dead_leaders_group_is_still_its_own() -> None:
     world = {pid: process for pid, process in WORLD.items() if pid != 10}
-    assert left_over([Recorded("a#1", 10, 100, "")], world) == {11, 12, 13}
+    assert left_over([Recorded("a#1", 10, 100, "")], world, {}) == {11, 12, 13}
+
+
+def test_zombies_are_nothing_that_is_left() -> None:
+    world = {10: WORLD[10]._replace(state="Z"), 11: WORLD[11]}
+    assert left_over([Recorded("a#1", 10, 100, "")], world, {}) == {11}
 
 
 def test_rows_are_read_as_they_were_written_and_a_torn_one_is_none(tmp_path: Path) -> None:
@@ -177,8 +182,8 @@ def test_what_survives_is_named(
     assert stat is not None
     table = Table(str(tmp_path / "children"))
     os.write(table.fd, table_line("a#1", bystander.pid, stat.start, ""))
-    monkeypatch.setattr(recorded, "_kill", lambda process: None)
-    with pytest.raises(LeftoversRemain, match=f"processes {bystander.pid} survive"):
+    monkeypatch.setattr(proc, "kill", lambda members, number: frozenset())
+    with pytest.raises(LeftoversRemain, match=f"processes {bystander.pid} .sleep. survive"):
         clear(tmp_path / "children", patience=0.1)
     assert (tmp_path / "children").exists()
     os.close(table.fd)

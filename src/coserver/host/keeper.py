@@ -339,7 +339,10 @@ class Table:
     def remove(self) -> None:
         """Nothing is left: remove the file."""
         os.close(self.fd)
-        os.unlink(self._path)
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
 
 
 def table_line(key: str, pid: int, start: int, mark: str) -> bytes:
@@ -407,17 +410,21 @@ class Program:
 
 def program_of(message: Message, held: dict[str, int]) -> Program:
     """The program of a spawn frame. Raises RequestError for what the frame cannot mean."""
-    argv = [to_bytes(word) for word in message["argv"]]
-    env = {to_bytes(name): to_bytes(value) for name, value in message["env"].items()}
+    try:
+        argv = [to_bytes(word) for word in message["argv"]]
+        env = {to_bytes(name): to_bytes(value) for name, value in message["env"].items()}
+        cwd = to_bytes(message["cwd"])
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{error.object[error.start : error.end]!a} stands for no bytes") from None
     if not argv or not argv[0]:
         raise RequestError("no program is named")
-    if any(b"\0" in word for word in (*argv, *env, *env.values())):
-        raise RequestError("a NUL character in an argument or in the environment")
+    if any(b"\0" in word for word in (cwd, *argv, *env, *env.values())):
+        raise RequestError("a NUL character in an argument, the environment or the directory")
     if any(not name or b"=" in name for name in env):
         raise RequestError("an environment variable without a name, or with '=' in it")
     program = Program(message["key"], argv, env)
     program.mark = message["mark"]
-    program.cwd = to_bytes(message["cwd"])
+    program.cwd = cwd
     program.uid = message["uid"]
     program.gid = message["gid"]
     program.groups = message["groups"]
@@ -712,6 +719,7 @@ class Keeper:
         self.streams: dict[str, Stream] = {}
         self.adoptees: dict[int, tuple[int, str | None]] = {}  # process id → start time, key
         self.held = held
+        self.family = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.ended_now: list[Child] = []  # in this pass of the loop
         self.sweep_due = False
 
@@ -837,8 +845,8 @@ class Keeper:
         just as a single leader ended is that leader's; with several ends at once nobody can say.
         """
         self.sweep_due = False
+        here = self.own_children()
         ended, self.ended_now = self.ended_now, []
-        here = children_of(os.getpid())
         for pid in self.adoptees.keys() - here:
             self.drop_adoptee(pid)
         for pid in here:
@@ -864,6 +872,15 @@ class Keeper:
                 (pid, start, key) for pid, (start, key) in self.adoptees.items() if key == child.key
             ]
             self.tell_node({"op": "exited", **child.row()})
+
+    def own_children(self) -> list[int]:
+        """The process ids of all that are children now, zombies included. Needs no descriptor, so that nothing is
+        overlooked when there are none left."""
+        os.lseek(self.family, 0, os.SEEK_SET)
+        parts = []
+        while part := os.read(self.family, CHUNK):
+            parts.append(part)
+        return [int(pid) for pid in b"".join(parts).split()]
 
     def drop_adoptee(self, pid: int) -> None:
         """An orphan is gone, known or not."""
@@ -913,12 +930,12 @@ class Keeper:
         if self.finishing or self.closing:
             self.tell_node({"op": "refused", "key": key, "reason": "the site is ending"})
             return
-        child = self.children[key] = Child(key, message["mark"], message["note"])
+        child = Child(key, message["mark"], message["note"])
         writing: list[int] = []
         try:
             program = program_of(message, self.held)
             if message["output"] is not None:
-                writing = self.open_streams(key, message["output"], program)
+                self.open_streams(key, message["output"], program, writing)
             child.pid, child.pidfd, child.told = fork_program(program, self.ground)
         except RequestError as error:
             child.fail("request", errno.EINVAL, str(error))
@@ -926,6 +943,7 @@ class Keeper:
             child.fail("fork", error.errno or 0, error.strerror or str(error))
         finally:
             close_all(writing)
+        self.children[key] = child
         if child.state == "failed":
             self.leave_streams(key)
             self.tell_node({"op": "failed", **child.row()})
@@ -934,9 +952,8 @@ class Keeper:
         self.watch(child.told, self.on_told, child)
         self.watch(child.pidfd, self.on_leader, child)
 
-    def open_streams(self, key: str, spec: Message, program: Program) -> list[int]:
-        """Make the pipes of a run and let output read them. The write ends, to be closed after the fork."""
-        writing = []
+    def open_streams(self, key: str, spec: Message, program: Program, writing: list[int]) -> None:
+        """Make the pipes of a run and let output read them. The write ends go to `writing`."""
         wanted = [("out", spec["path"])]
         if spec["error_path"] is not None:
             wanted.append(("err", spec["error_path"]))
@@ -954,7 +971,6 @@ class Keeper:
             stream = self.streams[f"{key}/{name}"] = Stream(attach, pipe)
             self.attach(stream)
         program.stdout, program.stderr = writing[0], writing[-1]
-        return writing
 
     def leave_streams(self, key: str) -> None:
         """Have what is in a run's pipes written, then closed."""
@@ -979,9 +995,8 @@ class Keeper:
             child.state = "running"
             self.tell_node({"op": "started", "key": child.key, "pid": child.pid, "start": child.start})
             return
-        stage, number, text = report.split(
-            b"\0", 2
-        )  # failed, but still there for a moment: told when it has ended
+        # it failed, but is still there for a moment: told when it has ended
+        stage, number, text = report.split(b"\0", 2)
         child.end = (stage.decode("ascii"), int(number), text.decode("utf-8", "surrogateescape"))
 
     def on_leader(self, child: Child) -> None:
@@ -1126,8 +1141,10 @@ class Keeper:
         try:
             helper.channel.send(message, descriptors)
             self.flush(helper)
-        except OSError:
+        except ConnectionError:
             pass
+        except OSError as error:  # out of descriptors, say: what was not sent must not be missed for ever
+            self.hang_up(helper, f"cannot be told everything ({error.strerror})")
 
     def flush(self, helper: Helper) -> None:
         """Write what waits, and watch for room as long as something does."""
@@ -1172,6 +1189,7 @@ class Keeper:
         os.waitid(os.P_PID, helper.pid, os.WEXITED)
         helper.pid = 0
         self.sweep_due = True
+        self.count_stale()
         code, number, _ = ending(info)
         if helper is self.node:
             self.node_ended(code, number)
@@ -1265,14 +1283,19 @@ class Keeper:
             part = {"op": "welcome", "held": some, "children": [], "last": False}
             self.tell(self.node, part, [self.held[name] for name in some])
         self.sweep()  # so that ends seen in this very pass come complete, in their rows
-        rows = [child.row() for child in self.children.values()]
-        for first in range(0, len(rows), 100):
-            self.tell(self.node, {"op": "welcome", "children": rows[first : first + 100], "last": False})
+        rows: list[Message] = []
+        size = 0
+        for child in self.children.values():
+            rows.append(child.row())
+            size += 500 + len(child.note)
+            if size > CHUNK:
+                self.tell(self.node, {"op": "welcome", "children": rows, "last": False})
+                rows, size = [], 0
         self.tell(
             self.node,
             {
                 "op": "welcome",
-                "children": [],
+                "children": rows,
                 "last": True,
                 "keeper_pid": os.getpid(),
                 "generation": self.node.starts,
@@ -1296,6 +1319,7 @@ class Keeper:
 
     def ping(self, _due: float = 0.0) -> None:
         """Ask the node whether its loop turns, and look for adoptees that came unnoticed."""
+        self.cancel("ping")
         self.pings += 1
         self.tell_node({"op": "ping", "number": self.pings})
         self.after(
@@ -1390,6 +1414,8 @@ class Keeper:
 
     def finish(self, code: int) -> None:
         """The node has stopped what it wanted to stop, and leaves."""
+        if self.closing:
+            return
         self.finishing = True
         self.close_down(code)
         self.after("kill node", self.settings.stop_silence, self.kill_node)
@@ -1422,7 +1448,7 @@ class Keeper:
         if not self.killing:
             self.killing = True
             self.after("survivors", 10.0, self.name_survivors)
-        left = [pid for pid in children_of(os.getpid()) if pid != self.output.pid]
+        left = [pid for pid in self.own_children() if pid != self.output.pid]
         while left:
             pid = left.pop()
             left += children_of(pid)
@@ -1431,7 +1457,7 @@ class Keeper:
 
     def name_survivors(self, _due: float) -> None:
         """Even KILL takes its time with a process in the kernel; say which one the keeper waits for."""
-        left = [pid for pid in children_of(os.getpid()) if pid != self.output.pid and pid not in self.leaders]
+        left = [pid for pid in self.own_children() if pid != self.output.pid and pid not in self.leaders]
         left += [pid for pid, child in self.leaders.items() if child.state != "exited"]
         say(f"still waiting for killed processes: {' '.join(map(str, left))}")
 
@@ -1443,7 +1469,7 @@ class Keeper:
             return
         for child in list(self.leaders.values()):
             self.reap(child)
-        if children_of(os.getpid()) != ([self.output.pid] if self.output.pid else []):
+        if self.own_children() != ([self.output.pid] if self.output.pid else []):
             self.sweep_due = True
             self.after("look again", 0.01, lambda _: None)
             return

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Final
 
 from coserver.errors import CoserverError
-from coserver.host.keeper import mark_of, read_proc, stat_of
+from coserver.host import proc
+from coserver.host.proc import ProcTable
 
 OUTPUT_KEY: Final = "@output"
 OUTPUT_PATIENCE: Final = 2.0
@@ -49,18 +50,6 @@ class Recorded:
     mark: str
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One process as /proc shows it. `mark` is its COSERVER_MARK, empty if it has none or hides it."""
-
-    pid: int
-    parent: int
-    group: int
-    session: int
-    start: int
-    mark: str
-
-
 def read_recorded(path: Path) -> tuple[Recorded, ...]:
     """The rows of a table file that can mean processes of this boot and PID namespace; none if it is not
     there.
@@ -73,7 +62,7 @@ def read_recorded(path: Path) -> tuple[Recorded, ...]:
         return ()
     try:
         told = json.loads(header)
-        here = told["boot"] == boot_id() and told["pidns"] == Path("/proc/self/ns/pid").stat().st_ino
+        here = told["boot"] == proc.boot_id() and told["pidns"] == proc.pid_namespace()
     except (ValueError, KeyError, TypeError):
         return ()
     if not here:
@@ -88,38 +77,31 @@ def read_recorded(path: Path) -> tuple[Recorded, ...]:
     return tuple(rows)
 
 
-def boot_id() -> str:
-    """The kernel's name for this boot."""
-    return read_proc("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
-
-
-def left_over(rows: Iterable[Recorded], processes: Mapping[int, Process]) -> set[int]:
-    """The process ids that belong to the recorded rows."""
-    leaders: set[int] = set()
+def left_over(rows: Iterable[Recorded], table: ProcTable, marks: Mapping[int, str]) -> set[int]:
+    """The process ids that belong to the recorded rows. `marks` are the COSERVER_MARKs that processes show."""
+    left: set[int] = set()
     houses: set[int] = set()  # numbers of sessions and groups
     sites: set[str] = set()
     for row in rows:
-        found = processes.get(row.pid)
-        if found is not None and found.start == row.start:
-            leaders.add(row.pid)
+        found = table.get(row.pid)
         if found is None or found.start == row.start:
             houses.add(row.pid)
+            left |= {row.pid} & table.keys()
         if row.mark:
             sites.add(row.mark.partition(":")[0])
-    left = set(leaders)
-    for process in processes.values():
-        site, colon, _ = process.mark.partition(":")
-        if process.group in houses or process.session in houses or (colon and site in sites):
+    for process in table.values():
+        site, colon, _ = marks.get(process.pid, "").partition(":")
+        if process.pgid in houses or process.sid in houses or (colon and site in sites):
             left.add(process.pid)
     children: dict[int, list[int]] = {}
-    for process in processes.values():
-        children.setdefault(process.parent, []).append(process.pid)
+    for process in table.values():
+        children.setdefault(process.ppid, []).append(process.pid)
     fresh = list(left)
     while fresh:
         new = [child for child in children.get(fresh.pop(), ()) if child not in left]
         left.update(new)
         fresh += new
-    return left
+    return {pid for pid in left if table[pid].alive}
 
 
 def clear(
@@ -137,70 +119,46 @@ def clear(
     """
     rows = read_recorded(path)
     services = tuple(row for row in rows if row.key != OUTPUT_KEY)
-    processes = look() if rows else {}
-    alive = tuple(row for row in services if row.pid in processes and processes[row.pid].start == row.start)
+    outputs = tuple(row for row in rows if row.key == OUTPUT_KEY)
+    table = proc.scan() if rows else {}
+    alive = tuple(row for row in services if _is(table.get(row.pid), row))
     _end(services, now() + patience, now, sleep)
     quiet = now() + OUTPUT_PATIENCE
-    outputs = tuple(row for row in rows if row.key == OUTPUT_KEY)
-    while outputs and now() < quiet and left_over(outputs, look()):
+    while now() < quiet and any(_is(proc.look(row.pid), row) for row in outputs):
         sleep(PASS_EVERY)
     _end(outputs, now() + patience, now, sleep)
     path.unlink(missing_ok=True)
     return alive
 
 
+def _is(process: proc.Process | None, row: Recorded) -> bool:
+    """Whether this is the process of the row, and runs."""
+    return process is not None and process.start == row.start and process.alive
+
+
 def _end(
     rows: tuple[Recorded, ...], deadline: float, now: Callable[[], float], sleep: Callable[[float], None]
 ) -> None:
     while rows:
-        processes = look()
-        spared = _ancestry(processes)
-        left = left_over(rows, processes) - spared
+        table = proc.scan()
+        left = left_over(rows, table, proc.marks(table)) - _ancestry(table)
         if not left:
             return
         if now() > deadline:
-            named = ", ".join(map(str, sorted(left)))
+            named = ", ".join(f"{pid} ({table[pid].comm})" for pid in sorted(left))
             raise LeftoversRemain(
                 f"cannot end what an earlier run of this site left: processes {named} survive KILL; "
                 "end them by hand, as their user or as root"
             )
-        for pid in left:
-            _kill(processes[pid])
+        proc.kill((table[pid].member for pid in left), signal.SIGKILL)
         sleep(PASS_EVERY)
 
 
-def _ancestry(processes: Mapping[int, Process]) -> set[int]:
+def _ancestry(table: ProcTable) -> set[int]:
     """This process and all above it, which must never be ended here."""
-    line = set()
+    line: set[int] = set()
     pid = os.getpid()
     while pid and pid not in line:
         line.add(pid)
-        pid = processes[pid].parent if pid in processes else 0
+        pid = table[pid].ppid if pid in table else 0
     return line
-
-
-def _kill(process: Process) -> None:
-    """KILL exactly this process, not one that got its number meanwhile."""
-    try:
-        pidfd = os.pidfd_open(process.pid)
-    except OSError:
-        return
-    try:
-        stat = stat_of(process.pid)
-        if stat is not None and stat.start == process.start:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except OSError:
-        pass  # gone, or not ours: the next pass will see
-    finally:
-        os.close(pidfd)
-
-
-def look() -> dict[int, Process]:
-    """Every process of this machine that is not a zombie, by process id."""
-    found = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208  (strings, and many of them)
-        stat = stat_of(name) if name.isdecimal() else None
-        if stat is not None and stat.state not in "ZX":
-            pid = int(name)
-            found[pid] = Process(pid, stat.parent, stat.group, stat.session, stat.start, mark_of(pid))
-    return found
