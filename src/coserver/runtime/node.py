@@ -175,7 +175,10 @@ class Node:
         for process, (newest, rest) in self.state.slots().items():
             name, _, index = process.rpartition("/")
             if name in self.services and int(index) in self.services[name].slots:
-                slot = slots.load(rest) if rest is not None else Slot()
+                # Under a new keeper everything begins anew; only the numbers of runs go on.
+                slot = Slot()
+                if rest is not None and self.link.welcome.generation > 1:
+                    slot = slots.load(rest)
                 self.services[name].restore(int(index), replace(slot, run=newest))
         for row in rows:
             if row.key.startswith(PRINTER):
@@ -316,9 +319,12 @@ class Node:
         """Without a keeper nothing can be started or learnt: stop what lives, record that nobody saw it end."""
         log.critical("the keeper is gone (%s); stopping everything", reason)
         self.phase = "stopping"
-        alive = set(self._pids.values())
+        printer = self._pids.pop(self._printing or "", None)
         grace = max((config.stop.timeout for config in self.site.services.values()), default=0.0)
-        await self.sweeper.end(alive, grace=grace)
+        await self.sweeper.end(self._pids.values(), grace=grace)
+        log.info("everything has stopped")
+        if printer is not None:
+            await self.sweeper.end([printer], grace=PRINTER_PATIENCE)
         for name, service in self.services.items():
             for index, slot in service.slots.items():
                 run = rules.run_of(slot.state)
@@ -354,10 +360,8 @@ class Node:
                     assert_never(event)
 
     def _hear(self, event: Started | SpawnFailed | SpawnRefused | Exited) -> None:
-        if event.key == self._printing and not isinstance(event, Started):
-            self._printing = None
-            self._printed.set()
-            self.link.ack(event.key)
+        if event.key == self._printing:
+            self._hear_printer(event)
             return
         run = parse_key(event.key)
         if run is None or run.service not in self.services:
@@ -527,12 +531,22 @@ class Node:
             )
         )
 
+    def _hear_printer(self, event: Started | SpawnFailed | SpawnRefused | Exited) -> None:
+        if isinstance(event, Started):
+            self._pids[event.key] = (event.pid, event.start_time)
+            return
+        self._printing = None
+        self._printed.set()
+        self._pids.pop(event.key, None)
+        self.link.ack(event.key)
+
     def _take_over_printer(self, row: ChildRow) -> None:
         if row.ended is not None:
             self.link.ack(row.key)
             self._printer = None
         else:
             self._printing = row.key
+            self._pids[row.key] = (row.pid, row.start_time)
 
     async def _stop_printer(self) -> None:
         """Let the terminal have the last lines."""
