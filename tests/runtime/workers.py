@@ -55,7 +55,14 @@ def ended(store: Store, ids: Sequence[int]) -> bool:
 
 async def results(store: Store, ids: Sequence[int]) -> list[JobInfo]:
     """Wait until the jobs have ended and return them."""
-    await auntil(lambda: ended(store, ids), f"jobs {ids} ended")
+    pending = list(ids)
+
+    def all_ended() -> bool:
+        while pending and info(store, pending[-1]).state.final:
+            pending.pop()
+        return not pending
+
+    await auntil(all_ended, f"jobs {ids} ended")
     return [info(store, job) for job in ids]
 
 
@@ -64,6 +71,7 @@ class Faulty:
 
     def __init__(self, store: Store) -> None:
         self.inner = store
+        self.url = store.url
         self.fault: Callable[[int, Sequence[Outcome], Want], Fault] = lambda *_: None
         self.trips = 0
         self.parks = 0

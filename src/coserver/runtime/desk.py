@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
@@ -139,10 +139,12 @@ class Desk:
         lanes: int,
         rouse_loop: Callable[[], None],
         rouse_lane: Callable[[], None],
+        late: Callable[[Sequence[Outcome]], None],
     ) -> None:
         """`queues`: jobs at once by queue; `kinds`: COROUTINE or PLAIN by task name; `concurrency`: jobs at once in
         all; `lanes`: how many there are. `rouse_loop` is called when `for_loop` got something, `rouse_lane` when a
-        lane should call `next`; neither with the lock held."""
+        lane should call `next`. `late` is told of outcomes that nobody wants any more, because the incarnation under
+        which they were claimed is dead. None is called with the lock held."""
         if COROUTINE not in kinds.values():  # slots beyond the threads could never be used
             concurrency = min(concurrency, threads)
         self.for_loop: deque[Job] = deque()
@@ -161,6 +163,7 @@ class Desk:
         self._lanes = lanes
         self._rouse_loop = rouse_loop
         self._rouse_lane = rouse_lane
+        self._late = late
         self._lock = threading.Lock()
         self._waiting = 0  # over all lines, as the following
         self._out = 0
@@ -168,6 +171,7 @@ class Desk:
         self._reserved = 0
         self._handed: set[Job] = set()
         self._begun: set[Job] = set()
+        self._orphans: set[Job] = set()  # begun under an incarnation that is dead
         self._done: list[Outcome] = []
         self._done_since = 0.0
         self._unsure: list[Outcome] = []
@@ -176,7 +180,6 @@ class Desk:
         self._flying = 0
         self._short_at = -inf
         self._parked = False
-        self._doubted = False
         self._paused = False
         self._leaving = False
         self._doubtful = False
@@ -278,14 +281,13 @@ class Desk:
             for queue in brought:
                 self._order(self._lines[queue])
             if load.want.limit:
-                self._parked = False
                 if len(claimed) < load.want.limit:
                     self._short_at = now if claimed else -inf
                     for queue, some in load.want.room:
                         if brought.get(queue, 0) < some:
                             self._lines[queue].stocked = False
             if claimed:
-                self._doubted = False
+                self._parked = False
                 self._look_for_old = min(self._look_for_old, now + batch.UNSTARTED)
                 if self._closed() and not self._doubtful:
                     self._give_back(lambda _: False, now)
@@ -321,14 +323,11 @@ class Desk:
                 previous = job.claimed.priority
 
     def parked(self, *, more: bool) -> None:
-        """The store knows that we sleep; `more`: it says that there may be work, so look, but believe it only once."""
+        """The store knows that we sleep; `more`: it says that there may be work, so look before."""
         with self._lock:
-            if more and not self._doubted:
-                self._doubted = True
+            self._parked = True
+            if more:
                 self._stock()
-            else:
-                self._doubted = False
-                self._parked = True
 
     def stock(self) -> None:
         """There may be work in the store; said by a lane."""
@@ -367,9 +366,12 @@ class Desk:
                 self._open(job)
             line.finished += 1
             self._free(job, now)
-            if not self._done:
-                self._done_since = now
-            self._done.append(outcome)
+            if orphan := job in self._orphans:
+                self._orphans.discard(job)
+            else:
+                if not self._done:
+                    self._done_since = now
+                self._done.append(outcome)
             self._countdown -= 1
             rouse = self._countdown <= 0
             if rouse:
@@ -379,6 +381,8 @@ class Desk:
             self._rouse_lane()
         if wanted and not in_loop:
             self._rouse_loop()
+        if orphan:
+            self._late([outcome])
 
     @staticmethod
     def _open(job: Job) -> None:
@@ -527,10 +531,17 @@ class Desk:
             self._stock()
 
     def forget(self, now: float) -> int:
-        """The incarnation is dead: drop what has not begun, and return how much it was."""
+        """The incarnation is dead: drop what has not begun, and return how much it was. What runs goes on, but its
+        outcome and those not yet recorded are late."""
         with self._lock:
             self._stock()
-            return len(self._take_unbegun(lambda _: False, now))
+            self._parked = False
+            dropped = len(self._take_unbegun(lambda _: False, now))
+            self._orphans |= set(self._begun)
+            late, self._done = [*self._unsure, *self._done], []
+            self._unsure = []
+        self._late(late)
+        return dropped
 
     def give_back(self, releases: Sequence[Release], now: float) -> None:
         """Carry releases of jobs that the store says are ours, though they never arrived."""
@@ -565,7 +576,7 @@ class Desk:
     def _unrecorded(self) -> int:
         return len(self._done) + len(self._unsure)
 
-    def begun(self) -> Iterable[Job]:
+    def begun(self) -> list[Job]:
         """Return the jobs that run."""
         return list(self._begun)
 

@@ -110,6 +110,10 @@ class Lanes:
         for bell in self._helper_bells:
             bell.ring()
 
+    def late(self, outcomes: Sequence[Outcome]) -> None:
+        """These came too late: their jobs are no longer this worker's."""
+        self._recorded(outcomes, [one.id for one in outcomes])
+
     def close(self, *, abandon: bool = False) -> None:
         """Leave the store as soon as nothing is at hand, runs, or waits to be recorded; with `abandon`, at once:
         record what is done, and let what still runs go back. The desk must be leaving already."""
@@ -259,11 +263,10 @@ class Lanes:
             ended = self._started.ended
             for outcome in done:
                 ended(outcome.id, outcome.claim)
-        if stale:
-            late = set(stale)
-            for outcome in done:
-                if outcome.id in late and not isinstance(outcome, Release):
-                    self._complain_late(outcome)
+        late = set(stale)
+        for outcome in done if late else ():
+            if outcome.id in late and not isinstance(outcome, Release):
+                self._complain_late(outcome)
 
     # Incarnations ---------------------------------------------------------------------------------------------
 

@@ -59,6 +59,6 @@ class Lease:
                 rest = min(rest, RETRY)
 
     def close(self) -> None:
-        """End the thread, after a trip that is under way."""
+        """End the thread, after a trip that is under way unless that takes longer than a second."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(1.0)

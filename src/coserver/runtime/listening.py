@@ -15,6 +15,8 @@ RETRY = 1.0
 """Seconds until a listener that could not be made is tried again."""
 TURN = 5.0
 """Longest time in seconds of one wait."""
+REST = 0.01
+"""Seconds between two reports, since a listener may hear far more than concerns us."""
 
 
 class Listening:
@@ -43,6 +45,7 @@ class Listening:
                 while not self._over.is_set():
                     if listener.wait(TURN):
                         self._heard()
+                        self._over.wait(REST)
             except StoreUnavailable as error:
                 if not self._over.is_set():
                     log.warning("%s", error)
@@ -55,4 +58,4 @@ class Listening:
         self._over.set()
         if self._listener is not None:
             self._listener.close()
-        self._thread.join()
+        self._thread.join(1.0)

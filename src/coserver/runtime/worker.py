@@ -124,6 +124,7 @@ class Worker:
             lanes=settings.lanes,
             rouse_loop=self._rouse,
             rouse_lane=self._lanes.rouse,
+            late=self._lanes.late,
         )
         count = settings.threads if PLAIN in kinds.values() else 0
         self._threads = Threads(self._desk, count, self._run_plain, self._context)
@@ -203,7 +204,8 @@ class Worker:
             self._listening.close()
         self._lease.close()
         self._lanes.join(1.0)
-        if self._threads.close(0.0) and self._started is not None:
+        stuck = bool(self._desk.begun())
+        if self._threads.close(0.0 if stuck else 1.0) and self._started is not None:
             self._started.close(remove=True)
 
     def _left(self) -> None:

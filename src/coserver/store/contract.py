@@ -163,7 +163,8 @@ class Worker(Protocol):
 
     def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
         """In one transaction: record the outcomes, then claim new jobs, routing, promoting and rescuing a bounded
-        number on the way. With `want.limit == 0` it only records."""
+        number on the way. With `want.limit == 0` it only records. A parked worker that was given jobs is not parked
+        any more; one that found nothing still is, and its look left no trace in the store."""
 
     def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
         """Prolong the leases; return those of `workers` that are dead."""

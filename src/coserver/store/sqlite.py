@@ -542,8 +542,6 @@ class SQLiteStore:
             )[0]
             if parked is None:
                 return Exchange((), stale, None, False), self._whom_any(database, freed.ready)
-            if parked:
-                database.all(_sql("unpark"), {"worker": worker})
             if new:
                 self._route(database, freed, now, UPKEEP_PER_EXCHANGE)
             if due is not None and due <= now:
@@ -554,6 +552,8 @@ class SQLiteStore:
             if new or (due is not None and due <= now):
                 due = database.all("SELECT min(run_at) FROM coserver_job WHERE state = 4")[0][0]
             claimed = self._claim(database, worker, want, now, bool(suspects))
+            if parked and claimed:
+                database.all(_sql("unpark"), {"worker": worker})
             next_due = None if claimed or due is None else max(due - now, 0)
             return Exchange(claimed, stale, next_due, True), self._whom_any(
                 database, freed.ready - len(claimed)
@@ -626,8 +626,7 @@ class SQLiteStore:
         if not fit:
             ended = {row[0]: row[1] for row in database.all(_sql("settled"), {"ids": ids})}
             stale = [row[5] for row in rows if ended.get(row[5]) != row[6]]
-            gone = set(stale)
-            ids = dumps([row[5] for row in rows if row[5] not in gone])
+            ids = dumps([row[5] for row in rows if ended.get(row[5]) == row[6]])
         queues = Counter(
             queue for (queue,) in database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
         )

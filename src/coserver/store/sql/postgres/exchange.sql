@@ -1,7 +1,9 @@
 -- One round trip per batch: record the ends of jobs that succeeded or failed, and claim the next.
 -- SQLite does it in several statements of one transaction; here a round trip costs more than the work.
 --
--- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way.
+-- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way. OFFSET 0
+--   and `+ 0` keep the planner from anything but one probe of the primary key per finish: planned while the table is
+--   empty, the index of running jobs looks as good, and then reads all of them per finish.
 -- pairs … picked: of every provided (queue, task) the first in line, locked so that two claimers never meet, then the
 --   best over all. A job that has killed workers is no candidate, but nothing behind it in line is claimed before it.
 -- claimed: only for a live worker.
@@ -12,9 +14,15 @@ WITH told AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
                          %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
                AS o (id, claim, state, started_at, finished_at, result, error)
+), fit AS MATERIALIZED (
+    SELECT o.*, j.at
+      FROM told o,
+           LATERAL (SELECT f.ctid AS at FROM coserver_job f
+                     WHERE f.id = o.id AND f.claim = o.claim AND f.worker + 0 = %(worker)s::bigint
+                       AND f.state = 6 AND f.flags = 0 OFFSET 0) j
 ), gone AS (
-    DELETE FROM coserver_job j USING told o
-     WHERE j.id = o.id AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state = 6 AND j.flags = 0
+    DELETE FROM coserver_job j USING fit o
+     WHERE j.ctid = o.at AND j.claim = o.claim AND j.worker + 0 = %(worker)s::bigint AND j.state + 0 = 6
     RETURNING j.id, j.worker, j.created_at, j.run_at, o.started_at, o.finished_at, j.claim, j.attempt, j.crashes,
               j.max_crashes, o.state, j.priority, j.queue, j.task, j.args, j.options, o.result, o.error
 ), kept AS (
@@ -27,8 +35,6 @@ WITH told AS MATERIALIZED (
     ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
 ), me AS MATERIALIZED (
     SELECT id FROM coserver_worker WHERE id = %(worker)s::bigint AND state = 0
-), awake AS (
-    UPDATE coserver_worker SET parked = 0 WHERE id = %(worker)s::bigint AND parked = 1
 ), pairs AS MATERIALIZED (
     SELECT p.queue, p.task, p.room
       FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me
@@ -58,6 +64,9 @@ WITH told AS MATERIALIZED (
            claimed_at = (date_part('epoch', now()) * 1000000)::bigint
       FROM picked p WHERE j.id = p.id AND j.state = 5
     RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq
+), awake AS (
+    UPDATE coserver_worker SET parked = 0
+     WHERE id = %(worker)s::bigint AND parked = 1 AND EXISTS (SELECT 1 FROM claimed)
 )
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NULL, NULL,
        EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)::integer,

@@ -1,0 +1,271 @@
+"""A worker whose store breaks, loses replies, or gives it up for dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+import pytest
+
+from coserver.model.job import Outcome, State, Succeeded
+from coserver.store import open_store
+from coserver.store.contract import Store, Want
+from tests.postgres import Server
+from tests.runtime import jobs
+from tests.runtime.workers import (
+    Fault,
+    Faulty,
+    auntil,
+    ended,
+    fresh,
+    in_loop,
+    info,
+    results,
+    submit,
+    until,
+    working,
+)
+
+
+def test_a_lost_reply_to_finishes_runs_nothing_twice_and_loses_no_result(store: Store) -> None:
+    lost: list[int] = []
+
+    def fault(number: int, done: Sequence[Outcome], want: Want) -> Fault:
+        if len(lost) < 3 and any(isinstance(one, Succeeded) for one in done):
+            lost.append(number)
+            return "after"
+        return None
+
+    async def test() -> None:
+        faulty = Faulty(store)
+        faulty.fault = fault
+        async with working(faulty.as_store()):
+            ids = submit(store, "add", *[f"[{n},1]" for n in range(200)])
+            done = await results(store, ids)
+        assert len(lost) == 3
+        assert [job.result for job in done] == [str(n + 1) for n in range(200)]
+        assert Counter(jobs.ran.values()) == {1: 200}
+        assert {(job.attempt, job.crashes) for job in done} == {(0, 0)}
+
+    in_loop(test)
+
+
+def test_a_lost_reply_to_a_claim_returns_its_jobs_uncharged(store: Store) -> None:
+    lost: list[int] = []
+
+    def fault(number: int, done: Sequence[Outcome], want: Want) -> Fault:
+        if len(lost) < 3 and want.limit and store.counts().by_state.get(State.QUEUED):
+            lost.append(number)
+            return "after"
+        return None
+
+    async def test() -> None:
+        faulty = Faulty(store)
+        faulty.fault = fault
+        ids = submit(store, "add", *[f"[{n},1]" for n in range(100)])
+        async with working(faulty.as_store()):
+            done = await results(store, ids)
+        assert len(lost) == 3
+        assert Counter(jobs.ran.values()) == {1: 100}
+        assert {(job.attempt, job.crashes) for job in done} == {(0, 0)}
+
+    in_loop(test)
+
+
+def test_a_trip_that_never_reached_the_store_is_made_again(store: Store) -> None:
+    lost: list[int] = []
+
+    def fault(number: int, done: Sequence[Outcome], want: Want) -> Fault:
+        if len(lost) < 5 and done:
+            lost.append(number)
+            return "before"
+        return None
+
+    async def test() -> None:
+        faulty = Faulty(store)
+        faulty.fault = fault
+        ids = submit(store, "add", *[f"[{n},1]" for n in range(100)])
+        async with working(faulty.as_store()):
+            await results(store, ids)
+        assert len(lost) == 5
+        assert Counter(jobs.ran.values()) == {1: 100}
+
+    in_loop(test)
+
+
+def test_a_worker_outlives_a_store_that_is_away_and_reports_what_it_did_meanwhile(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        faulty = Faulty(store)
+        ids = submit(store, "hold", *['["x"]'] * 5)
+        async with working(faulty.as_store()):
+            await auntil(lambda: jobs.held["x"] == 5, "all run")
+            faulty.down = True
+            jobs.gate("x").set()
+            await asyncio.sleep(0.5)
+            assert {info(store, job).state for job in ids} == {State.RUNNING}
+            more = submit(store, "add", "[1,2]")
+            faulty.down = False
+            await results(store, ids + more)
+        assert Counter(jobs.ran.values()) == {1: 6}
+        said = [record.getMessage() for record in caplog.records]
+        assert said.count("the store answers again") == 1
+        assert len(said) <= 6  # it does not fill the log while it waits
+
+    with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+def test_a_worker_can_begin_before_its_store_is_there(store: Store) -> None:
+    async def test() -> None:
+        faulty = Faulty(store)
+        faulty.down = True
+        (job,) = submit(store, "add", "[1,2]")
+        async with working(faulty.as_store()) as worker:
+            await asyncio.sleep(0.2)
+            assert worker.incarnation is None
+            faulty.down = False
+            await results(store, [job])
+            assert worker.incarnation is not None
+
+    in_loop(test)
+
+
+def test_a_worker_can_leave_while_its_store_is_away(store: Store) -> None:
+    async def test() -> None:
+        faulty = Faulty(store)
+        async with working(faulty.as_store()) as worker:
+            submit(store, "hold", '["x"]')
+            await auntil(lambda: jobs.held["x"] == 1, "it runs")
+            faulty.down = True
+            begun = time.monotonic()
+            await worker.drain(1.0)
+            assert time.monotonic() - begun < 2.5
+
+    in_loop(test)
+
+
+def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_change_nothing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        (job,) = submit(store, "hold", '["x"]')
+        async with working(store, token="a token") as worker:
+            await auntil(lambda: jobs.held["x"] == 1, "it runs")
+            first = worker.incarnation
+            await asyncio.to_thread(store.bury, "a token", started=[job], note="the test says so")
+            await auntil(lambda: jobs.held["x"] == 2, "somebody runs it again: the same worker, born again")
+            assert worker.incarnation != first
+            jobs.gate("x").set()
+            (done,) = await results(store, [job])
+            await auntil(
+                lambda: any("came too late" in record.getMessage() for record in caplog.records),
+                "a stale finish",
+            )
+        assert (done.state, done.crashes) == (State.SUCCEEDED, 1)
+        assert any("had given up on worker" in record.getMessage() for record in caplog.records)
+        assert store.counts().by_state[State.SUCCEEDED] == 1
+
+    with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(url: str, store: Store) -> None:
+    async def body() -> None:
+        async with working(store, lease=2.5):
+            await auntil(jobs.gate("loop").is_set, "the test is over")
+
+    (job,) = submit(store, "block", '["loop"]')
+    blocked = threading.Thread(target=in_loop, args=(body,))
+    blocked.start()
+    other = fresh(url)
+    try:
+        until(lambda: jobs.held["loop"] == 1, "the loop is blocked")
+        end = time.monotonic() + 3.5
+        while time.monotonic() < end:
+            assert other.tick().rescued == 0
+            time.sleep(0.1)
+        assert info(other, job).state is State.RUNNING
+    finally:
+        jobs.gate("loop").set()
+        blocked.join(20)
+        other.close()
+    assert info(store, job).crashes == 0
+
+
+def test_j11_the_jobs_of_a_worker_whose_lease_ran_out_are_taken_over(url: str, store: Store) -> None:
+    async def test() -> None:
+        # It claims to be tended by a node, so it does not renew; nobody does.
+        (job,) = submit(store, "hold", '["x"]')
+        async with working(store, lease=0.5, process="one/1", tended=lambda: True):
+            await auntil(lambda: jobs.held["x"] == 1, "it runs")
+            other = fresh(url)
+            async with working(other, process="two/1"):
+                await auntil(lambda: jobs.held["x"] == 2, "it runs elsewhere")
+                jobs.gate("x").set()
+                (done,) = await results(other, [job])
+            other.close()
+        assert done.crashes == 1
+        assert store.counts().by_state[State.SUCCEEDED] == 1
+
+    in_loop(test)
+
+
+def test_sqlite_locked_by_somebody_else_for_a_while_is_only_a_delay(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    store = open_store(f"sqlite:{path}")
+    store.migrate()
+
+    async def test() -> None:
+        async with working(store):
+            await results(store, submit(store, "add", "[1,1]"))
+            rude = apsw.Connection(str(path))
+            ids = submit(store, "hold", *['["x"]'] * 3)
+            await auntil(lambda: jobs.held["x"] == 3, "they run")
+            rude.execute("BEGIN IMMEDIATE")
+            jobs.gate("x").set()
+            await asyncio.sleep(1.0)
+            assert not ended(store, ids)
+            rude.execute("COMMIT")
+            rude.close()
+            await results(store, ids)
+        assert Counter(jobs.ran.values()) == {1: 4}
+
+    in_loop(test)
+    store.close()
+
+
+def test_postgres_restarted_or_crashed_under_the_worker_loses_and_doubles_nothing() -> None:
+    server = Server()
+    url = server.create()
+    store = open_store(url)
+
+    async def test() -> None:
+        ids = submit(store, "hold", *['["x"]'] * 5)
+        async with working(store):
+            await auntil(lambda: jobs.held["x"] == 5, "they run")
+            await asyncio.to_thread(server.stop)
+            jobs.gate("x").set()
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(server.start)
+            fresh_store = fresh(url)
+            await results(fresh_store, ids)
+            more = await asyncio.to_thread(submit, fresh_store, "add", *[f"[{n},1]" for n in range(300)])
+            done = await results(fresh_store, more)
+            fresh_store.close()
+        assert {job.state for job in done} == {State.SUCCEEDED}
+        assert Counter(jobs.ran.values()) == {1: 305}
+
+    try:
+        in_loop(test)
+    finally:
+        store.close()
+        server.close()
