@@ -43,7 +43,7 @@ class Site:
     def __init__(self, directory: Path, **settings: float) -> None:
         self.state = directory / "state"
         self.log = directory / "state" / "keeper.log"
-        self.settings = {"ping": 0.2, "grace": 3.0, "stop_silence": 3.0, **settings}
+        self.settings = {"ping": 0.2, "silence": 60.0, "grace": 3.0, "stop_silence": 3.0, **settings}
         self.environment = {"PATH": os.environ["PATH"]}
         self.keeper: subprocess.Popen[bytes] | None = None
         self.node_pid = 0

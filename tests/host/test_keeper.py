@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
@@ -9,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,11 @@ def proportional_set_kib(pid: int) -> int:
     size = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     print(f"proportional set of {pid}: {size} KiB")
     return size
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used of a processor so far."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 async def told_by(site: Site, link: KeeperLink, key: str = "tell#1", **other: Any) -> dict[str, Any]:
@@ -158,7 +165,10 @@ def test_a_start_that_fails_says_where_and_why(
 
 
 @on_a_loop
-async def test_five_hundred_children_fit_in_twelve_megabytes(site: Site) -> None:
+async def test_five_hundred_children_fit_in_twelve_megabytes_and_cost_next_to_nothing(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site(ping=2.0)  # as it is by default
     link = await site.node()
     for number in range(500):
         env = {f"SOME_VARIABLE_{n}": "some value" * 5 for n in range(30)}
@@ -168,6 +178,11 @@ async def test_five_hundred_children_fit_in_twelve_megabytes(site: Site) -> None
     for _ in range(500):
         await heard(link, Started)
     assert proportional_set_kib(site.pid) <= 12 * 1024
+    before = processor_seconds(site.pid)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(4.0):
+            await link.events.get()
+    assert processor_seconds(site.pid) - before < 0.01 * 4.0
     site.kill_node()
     link = await site.node()
     assert len(link.welcome.children) == 500

@@ -111,6 +111,15 @@ async def test_the_successor_may_end_the_site_in_order(site: Site) -> None:
 
 
 @on_a_loop
+async def test_finish_is_heard_even_behind_much_that_was_not_written_yet(site: Site) -> None:
+    link = await site.node()
+    await spawned(site, link, "a#1", POLITE)
+    for _ in range(300):
+        link.note("a#1", "n" * 10_000)
+    assert site.finish(link, 7) == 7
+
+
+@on_a_loop
 async def test_finish_ends_what_nobody_owns_and_refuses_what_comes_after(site: Site) -> None:
     link = await site.node()
     link.spawn(site.spec("a#1", "sh", "-c", "(setsid sleep 1000 &)"))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from coserver.errors import CoserverError
 from coserver.host.keeper import PROTOCOL, Channel, FrameError
 
 WELCOME_TIMEOUT: Final = 10.0
+CLOSE_PATIENCE: Final = 1.0
 
 
 class KeeperUnavailable(CoserverError):
@@ -119,8 +121,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """`key` never ran its program. `stage` says which step failed: request, record, stdio, nice, rlimits,
-    groups, gid, uid, umask, chdir, sockets, exec or fork. To be acknowledged."""
+    """`key` never ran its program. To be acknowledged.
+
+    `stage` says which step failed: request, fork, session, record, stdio, nice, sockets, rlimits, groups,
+    gid, uid, umask, chdir or exec. `errno` is the kernel's number, `message` its text.
+    """
 
     key: str
     stage: str
@@ -268,9 +273,18 @@ class KeeperLink:
             await asyncio.shield(self._drained)
 
     def close(self) -> None:
-        """Leave the conversation. The keeper takes it as this node's death unless `finish` went before."""
-        if not self._gone:
-            self._end("closed by the node")
+        """Leave the conversation, after at most a second for what is still to be written.
+
+        The keeper takes it as this node's death unless `finish` went before.
+        """
+        if self._gone:
+            return
+        room = select.poll()
+        room.register(self._channel.fileno(), select.POLLOUT)
+        with contextlib.suppress(OSError):
+            while not self._channel.flush() and room.poll(CLOSE_PATIENCE * 1000):
+                pass
+        self._end("closed by the node")
 
     # -- requests
 
