@@ -10,8 +10,6 @@ from coserver.cli.detect import Application, Project
 CONFIGURATION = "coserver.toml"
 FACTORY_MODULE = "coserver_app"
 PORT = 8000
-    "`coserver config show` prints every key with its value, `coserver config check` tells what is wrong."
-)
 
 
 @dataclass(frozen=True, slots=True)
