@@ -108,7 +108,7 @@ def paths(value: Any, path: KeyPath = ()) -> list[tuple[KeyPath, Any]]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(document())
 def test_every_path_of_tomllib_is_found_at_the_line_of_its_value(text: str) -> None:
     places = scan(text).found

@@ -17,7 +17,7 @@ from tests.config.test_positions import document
 HERE = Origin("file", "coserver.toml", Path("/site"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(document())
 def test_a_tree_means_what_tomllib_reads_and_every_value_knows_its_line(text: str) -> None:
     tree = parse(text, HERE)
