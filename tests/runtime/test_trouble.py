@@ -177,8 +177,8 @@ def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_cha
         in_loop(test)
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(url: str, store: Store) -> None:
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(store_url: str, store: Store) -> None:
     async def body() -> None:
         async with working(store, lease=2.5):
             await auntil(jobs.gate("loop").is_set, "the test is over")
@@ -186,7 +186,7 @@ def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(url: str, 
     (job,) = submit(store, "block", '["loop"]')
     blocked = threading.Thread(target=in_loop, args=(body,))
     blocked.start()
-    other = fresh(url)
+    other = fresh(store_url)
     try:
         until(lambda: jobs.held["loop"] == 1, "the loop is blocked")
         end = time.monotonic() + 3.5
@@ -201,13 +201,13 @@ def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(url: str, 
     assert info(store, job).crashes == 0
 
 
-def test_j11_the_jobs_of_a_worker_whose_lease_ran_out_are_taken_over(url: str, store: Store) -> None:
+def test_j11_the_jobs_of_a_worker_whose_lease_ran_out_are_taken_over(store_url: str, store: Store) -> None:
     async def test() -> None:
         # It claims to be tended by a node, so it does not renew; nobody does.
         (job,) = submit(store, "hold", '["x"]')
         async with working(store, lease=0.5, process="one/1", tended=lambda: True):
             await auntil(lambda: jobs.held["x"] == 1, "it runs")
-            other = fresh(url)
+            other = fresh(store_url)
             async with working(other, process="two/1"):
                 await auntil(lambda: jobs.held["x"] == 2, "it runs elsewhere")
                 jobs.gate("x").set()

@@ -189,9 +189,9 @@ def test_j2_a_worker_takes_only_tasks_that_it_provides_from_queues_that_it_reads
     in_loop(test)
 
 
-def test_j2_two_workers_share_a_queue_and_each_job_runs_once(url: str, store: Store) -> None:
+def test_j2_two_workers_share_a_queue_and_each_job_runs_once(store_url: str, store: Store) -> None:
     async def test() -> None:
-        other = fresh(url)
+        other = fresh(store_url)
         ids = [job for n in range(4) for job in submit(store, "add", *[f"[{n},{m}]" for m in range(500)])]
         async with working(store, process="one/1"), working(other, process="two/1"):
             done = await results(store, ids)
@@ -203,9 +203,9 @@ def test_j2_two_workers_share_a_queue_and_each_job_runs_once(url: str, store: St
     in_loop(test)
 
 
-def test_j5_a_worker_without_room_takes_nothing_so_others_can(url: str, store: Store) -> None:
+def test_j5_a_worker_without_room_takes_nothing_so_others_can(store_url: str, store: Store) -> None:
     async def test() -> None:
-        other = fresh(url)
+        other = fresh(store_url)
         submit(store, "hold", *['["full"]'] * 2)
         async with working(store, {"default": 2}, process="one/1"):
             await auntil(lambda: jobs.held["full"] == 2, "the first worker is full")
@@ -249,10 +249,10 @@ def test_a_sleeping_worker_is_roused_long_before_it_would_look_by_itself(
     in_loop(test)
 
 
-def test_j1_a_lone_worker_finds_rows_that_nobody_announces(url: str, store: Store) -> None:
+def test_j1_a_lone_worker_finds_rows_that_nobody_announces(store_url: str, store: Store) -> None:
     async def test() -> None:
         async with working(store, listen=False):
-            other = fresh(url)
+            other = fresh(store_url)
             (job,) = other.submit([NewJob("add", "[20,22]", "default")])
             (done,) = await results(store, [job])
             assert done.result == "42"
@@ -278,7 +278,7 @@ def test_a_paused_worker_begins_nothing_and_goes_on_when_it_may(store: Store) ->
     in_loop(test)
 
 
-def test_a_blocked_loop_gives_back_what_it_has_not_begun(url: str, store: Store) -> None:
+def test_a_blocked_loop_gives_back_what_it_has_not_begun(store_url: str, store: Store) -> None:
     async def body() -> None:
         async with working(store, {"default": 10}, process="blocked/1"):
             await auntil(jobs.gate("loop").is_set, "the test is over")
@@ -286,7 +286,7 @@ def test_a_blocked_loop_gives_back_what_it_has_not_begun(url: str, store: Store)
     ids = submit(store, "block", '["loop"]') + submit(store, "add", *["[1,1]"] * 9)
     blocked = threading.Thread(target=in_loop, args=(body,))
     blocked.start()
-    other = fresh(url)
+    other = fresh(store_url)
     try:
 
         async def helper() -> None:
@@ -306,7 +306,9 @@ def test_a_blocked_loop_gives_back_what_it_has_not_begun(url: str, store: Store)
     assert Counter(jobs.ran.values()) == {1: 10}
 
 
-def test_what_a_job_finished_is_recorded_while_the_loop_is_blocked_by_another(url: str, store: Store) -> None:
+def test_what_a_job_finished_is_recorded_while_the_loop_is_blocked_by_another(
+    store_url: str, store: Store
+) -> None:
     async def body() -> None:
         async with working(store):
             await auntil(jobs.gate("loop").is_set, "the test is over")
@@ -315,7 +317,7 @@ def test_what_a_job_finished_is_recorded_while_the_loop_is_blocked_by_another(ur
     submit(store, "block", '["loop"]')
     blocked = threading.Thread(target=in_loop, args=(body,))
     blocked.start()
-    other = fresh(url)
+    other = fresh(store_url)
     try:
         until(lambda: jobs.held["loop"] == 1, "the loop is blocked")
         until(lambda: info(other, first).state is State.SUCCEEDED, "its mate is recorded", 5)

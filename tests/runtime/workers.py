@@ -17,7 +17,7 @@ from coserver.store.contract import Exchange, Store, Want
 from coserver.tasks.registry import registry
 from tests.runtime import jobs
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 
 Fault = Literal["before", "after"] | None
 

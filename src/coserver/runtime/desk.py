@@ -280,12 +280,11 @@ class Desk:
             self._waiting += len(claimed)
             for queue in brought:
                 self._order(self._lines[queue])
-            if load.want.limit:
-                if len(claimed) < load.want.limit:
-                    self._short_at = now if claimed else -inf
-                    for queue, some in load.want.room:
-                        if brought.get(queue, 0) < some:
-                            self._lines[queue].stocked = False
+            if load.want.limit and len(claimed) < load.want.limit:
+                self._short_at = now if claimed else -inf
+                for queue, some in load.want.room:
+                    if brought.get(queue, 0) < some:
+                        self._lines[queue].stocked = False
             if claimed:
                 self._parked = False
                 self._look_for_old = min(self._look_for_old, now + batch.UNSTARTED)
