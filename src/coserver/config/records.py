@@ -216,18 +216,40 @@ class LimitKeys:
     """`[service.NAME.limits]`: what the kernel lets each process have; soft and hard limit alike."""
 
     nofile: int | None = key(
-        ResourceLimit(sized=False), "Open files.", default=None, also=("minfds", "rlimit_nofile")
+        ResourceLimit(sized=False),
+        "Open files.",
+        default=None,
+        default_text="inherited",
+        also=("minfds", "rlimit_nofile"),
     )
     nproc: int | None = key(
-        ResourceLimit(sized=False), "Processes and threads of its user.", default=None, also=("minprocs",)
+        ResourceLimit(sized=False),
+        "Processes and threads of its user.",
+        default=None,
+        default_text="inherited",
+        also=("minprocs",),
     )
-    core: int | None = key(ResourceLimit(sized=True), "The size of a core file.", default=None)
-    fsize: int | None = key(ResourceLimit(sized=True), "The size of a file it writes.", default=None)
-    stack: int | None = key(ResourceLimit(sized=True), "The size of a thread's stack.", default=None)
-    memlock: int | None = key(ResourceLimit(sized=True), "Memory locked into RAM.", default=None)
-    data: int | None = key(ResourceLimit(sized=True), "Private writable memory.", default=None)
+    core: int | None = key(
+        ResourceLimit(sized=True), "The size of a core file.", default=None, default_text="inherited"
+    )
+    fsize: int | None = key(
+        ResourceLimit(sized=True), "The size of a file it writes.", default=None, default_text="inherited"
+    )
+    stack: int | None = key(
+        ResourceLimit(sized=True), "The size of a thread's stack.", default=None, default_text="inherited"
+    )
+    memlock: int | None = key(
+        ResourceLimit(sized=True), "Memory locked into RAM.", default=None, default_text="inherited"
+    )
+    data: int | None = key(
+        ResourceLimit(sized=True), "Private writable memory.", default=None, default_text="inherited"
+    )
     address_space: int | None = key(
-        ResourceLimit(sized=True), "Virtual memory (`RLIMIT_AS`).", default=None, also=("as", "rlimit_as")
+        ResourceLimit(sized=True),
+        "Virtual memory (`RLIMIT_AS`).",
+        default=None,
+        default_text="inherited",
+        also=("as", "rlimit_as"),
     )
     LATER: ClassVar = later(
         memory="a memory limit by cgroup", cpu="a CPU limit by cgroup", pids="a limit by cgroup"
@@ -447,9 +469,19 @@ class DefaultsConfig:
 class RetentionConfig:
     """`[retention]`: how long finished jobs are kept, by state; `None` keeps them for ever."""
 
-    succeeded: float | None = key(DURATION, "Jobs that succeeded.", default=None, restart="site")
-    failed: float | None = key(DURATION, "Jobs that failed.", default=None, restart="site")
-    lost: float | None = key(DURATION, "Jobs whose workers died too often.", default=None, restart="site")
+    succeeded: float | None = key(
+        DURATION, "Jobs that succeeded.", default=None, default_text="kept for ever", restart="site"
+    )
+    failed: float | None = key(
+        DURATION, "Jobs that failed.", default=None, default_text="kept for ever", restart="site"
+    )
+    lost: float | None = key(
+        DURATION,
+        "Jobs whose workers died too often.",
+        default=None,
+        default_text="kept for ever",
+        restart="site",
+    )
     LATER: ClassVar = later(cancelled="cancelling jobs", expired="jobs that expire")
 
 
