@@ -1,0 +1,330 @@
+"""The producer's half of the contract."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from coserver.errors import InvalidArguments, StoreUnavailable
+from coserver.model.job import Error, JobFilter, Priority, State, TaskDefaults
+from coserver.store import open_store
+from coserver.store.contract import Store
+from coserver.store.records import INLINE
+from tests.store_contract.helpers import (
+    ERROR,
+    QUEUE,
+    TASK,
+    Raw,
+    again,
+    bad,
+    claim,
+    finish,
+    job,
+    join,
+    ok,
+)
+
+
+def test_ids_come_in_the_order_of_the_jobs_and_grow(store: Store) -> None:
+    first = store.submit([job(args=f"[{n}]") for n in range(5)])
+    second = store.submit([job()])
+    assert first == sorted(set(first))
+    assert second[0] > first[-1]
+    assert [store.job(id).args for id in first] == [f"[{n}]" for n in range(5)]  # type: ignore[union-attr]
+
+
+def test_submitting_nothing_stores_nothing(store: Store) -> None:
+    assert store.submit([]) == []
+    assert store.jobs(JobFilter(), limit=10) == []
+
+
+def test_ids_are_never_used_again(store: Store) -> None:
+    worker = join(store)
+    [old] = store.submit([job()])
+    finish(store, worker, ok(claim(store, worker)[0]))
+    assert store.tick(retention=[(State.SUCCEEDED, -(10**15))]).pruned == 1
+    assert store.job(old) is None
+    assert store.submit([job()])[0] > old
+
+
+def test_a_job_says_all_that_was_submitted(store: Store) -> None:
+    before = time.time_ns() // 1000 - 1_000_000
+    [number] = store.submit(
+        [job(args='{"size":200}', priority=Priority.HIGH, max_crashes=1, options='{"retries":3}')]
+    )
+    info = store.job(number)
+    assert info is not None
+    assert (info.id, info.task, info.queue, info.state) == (number, TASK, QUEUE, State.QUEUED)
+    assert (info.priority, info.args, info.attempt, info.crashes) == (Priority.HIGH, '{"size":200}', 0, 0)
+    assert before < info.created_at < time.time_ns() // 1000 + 1_000_000
+    assert (info.started_at, info.finished_at, info.worker, info.result, info.error) == (None,) * 5
+    [held] = claim(store, join(store))
+    assert (held.options, held.priority, held.created_at) == ('{"retries":3}', 0, info.created_at)
+
+
+def test_an_unknown_id_is_none(store: Store) -> None:
+    assert store.job(12345) is None
+
+
+def test_a_delayed_job_is_scheduled_by_the_stores_clock(store: Store) -> None:
+    [delayed, dated, past, now] = store.submit(
+        [job(delay=3_600_000_000), job(run_at=4_000_000_000_000_000), job(run_at=1), job(delay=0)]
+    )
+    first, second = store.job(delayed), store.job(dated)
+    assert first is not None
+    assert second is not None
+    assert first.state == second.state == State.SCHEDULED
+    assert first.run_at == first.created_at + 3_600_000_000
+    assert second.run_at == 4_000_000_000_000_000
+    assert store.job(past).state == store.job(now).state == State.QUEUED  # type: ignore[union-attr]
+
+
+def test_a_job_with_two_times_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidArguments, match="exclude each other"):
+        store.submit([job(delay=1, run_at=1)])
+
+
+@pytest.mark.parametrize(
+    "args",
+    ["[NaN]", '["\\ud800"]', '["\\u0000"]', f"[{2**70}]", "[" * 101 + "]" * 101, "", "1", "[1,]"],
+    ids=["NaN", "surrogate", "NUL", "2^70", "depth", "empty", "scalar", "comma"],
+)
+def test_arguments_that_not_everybody_can_read_are_refused_and_nothing_is_stored(
+    store: Store, args: str
+) -> None:
+    with pytest.raises(InvalidArguments, match="cannot submit"):
+        store.submit([job(), job(args=args)])
+    assert store.jobs(JobFilter(), limit=10) == []
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 501, "line\nbreak"])
+def test_names_that_are_none_are_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidArguments, match="is no name"):
+        store.submit([job(task=name)])
+    with pytest.raises(InvalidArguments, match="is no name"):
+        store.submit([job(queue=name)])
+
+
+@pytest.mark.parametrize("text", ["ä☃𐀀", 'quotes " and \\ {} , NULL', "", "x" * INLINE, "é" * 100_000])
+def test_text_comes_back_as_it_went_in(store: Store, text: str) -> None:
+    import json
+
+    value = json.dumps([text], ensure_ascii=False)
+    worker = join(store)
+    [number] = store.submit([job(args=value)])
+    [held] = claim(store, worker)
+    assert held.args == value
+    finish(store, worker, ok(held, value))
+    info = store.job(number)
+    assert info is not None
+    assert (info.args, info.result) == (value, value)
+
+
+def test_large_arguments_and_results_lie_apart_from_the_job(store: Store, raw: Raw) -> None:
+    large = '["' + "x" * 100_000 + '"]'
+    worker = join(store)
+    [number] = store.submit([job(args=large)])
+    assert raw("SELECT args FROM coserver_job") == [(None,)]
+    [held] = claim(store, worker)
+    finish(store, worker, ok(held, large))
+    assert raw("SELECT args, result FROM coserver_done") == [(None, None)]
+    assert raw("SELECT kind, length(data) FROM coserver_blob ORDER BY kind") == [
+        (0, len(large)),
+        (1, len(large)),
+    ]
+    [listed] = store.jobs(JobFilter(), limit=10)
+    assert (listed.args, listed.result) == ("", None)
+    whole = store.job(number)
+    assert whole is not None
+    assert (whole.args, whole.result) == (large, large)
+
+
+def test_a_job_without_queue_takes_the_one_its_task_has_published(store: Store) -> None:
+    join(store, tasks=["a:mail", TASK], defaults={"a:mail": TaskDefaults(queue="mail")})
+    [mail, other] = store.submit([job("a:mail", queue=None), job(queue=None)])
+    assert store.job(mail).queue == "mail"  # type: ignore[union-attr]
+    assert store.job(other).queue == "default"  # type: ignore[union-attr]
+
+
+def test_a_job_without_queue_waits_as_new_until_its_task_is_known(store: Store) -> None:
+    [number] = store.submit([job("a:late", queue=None)])
+    store.tick()
+    assert store.job(id).state == State.NEW  # type: ignore[union-attr]
+    worker = join(store, tasks=["a:late"], queues=["mail"], defaults={"a:late": TaskDefaults(queue="mail")})
+    assert [held.id for held in claim(store, worker, pairs=[("mail", "a:late")])] == [number]
+
+
+def test_jobs_are_listed_by_descending_id_in_pages(store: Store) -> None:
+    worker = join(store)
+    ids = store.submit([job() for _ in range(10)])
+    finish(store, worker, *[ok(held) for held in claim(store, worker, 4)])
+    seen: list[int] = []
+    before: int | None = None
+    while page := store.jobs(JobFilter(), limit=3, before=before):
+        assert len(page) <= 3
+        seen += [info.id for info in page]
+        before = seen[-1]
+    assert seen == ids[::-1]
+
+
+def test_jobs_are_filtered_by_states_queue_and_task(store: Store) -> None:
+    worker = join(store)
+    [a, b, c] = store.submit([job(), job(queue="mail"), job("a:other")])
+    finish(store, worker, bad(claim(store, worker)[0]))
+
+    def listed(**where: object) -> list[int]:
+        return [info.id for info in store.jobs(JobFilter(**where), limit=10)]  # type: ignore[arg-type]
+
+    assert listed() == [c, b, a]
+    assert listed(states=[State.FAILED]) == [a]
+    assert listed(states=[State.QUEUED, State.FAILED]) == [c, b, a]
+    assert listed(queue="mail") == [b]
+    assert listed(task="a:other") == [c]
+    assert listed(states=[State.FAILED], task="a:other") == []
+
+
+def test_counts_are_exact_over_all_states(store: Store) -> None:
+    worker = join(store, token="t")
+    store.submit([job() for _ in range(6)])
+    store.submit([job("a:unknown", queue=None), job(delay=10**12), job(max_crashes=1)])
+    one, two, three, *_ = claim(store, worker, 3)
+    finish(store, worker, ok(one), bad(two), again(three, 10**12))
+    [lost] = [held for held in claim(store, worker, 10) if held.id == 9]
+    assert lost
+    store.bury("t", started=[9], note="killed")
+    assert store.counts().by_state == {
+        State.NEW: 1,
+        State.SCHEDULED: 2,
+        State.QUEUED: 3,
+        State.RUNNING: 0,
+        State.SUCCEEDED: 1,
+        State.FAILED: 1,
+        State.LOST: 1,
+    }
+
+
+def test_counts_of_ends_outlive_pruning_and_the_worker(store: Store) -> None:
+    worker = join(store)
+    store.submit([job() for _ in range(3)])
+    finish(store, worker, *[ok(held) for held in claim(store, worker)])
+    store.leave(worker)
+    assert store.tick(retention=[(State.SUCCEEDED, -(10**15))]).pruned == 3
+    assert store.counts().by_state[State.SUCCEEDED] == 3
+
+
+def test_retry_puts_back_what_did_not_succeed_under_its_old_id(store: Store) -> None:
+    worker = join(store)
+    ids = store.submit([job(args=f"[{n}]") for n in range(4)])
+    good, failed, *_ = claim(store, worker, 2)
+    finish(store, worker, ok(good), bad(failed))
+    assert store.retry([*ids, 999]) == [failed.id]
+    info = store.job(failed.id)
+    assert info is not None
+    assert (info.state, info.attempt, info.crashes, info.args) == (State.QUEUED, 0, 0, failed.args)
+    assert (info.finished_at, info.error) == (None, None)
+    assert store.counts().by_state[State.FAILED] == 0
+    # It stands at the end of its line, and a finish from its former life fits nothing.
+    assert [held.id for held in claim(store, worker)] == [ids[2], ids[3], failed.id]
+    assert finish(store, worker, bad(failed)).stale == [failed.id]
+
+
+def test_retry_gives_a_fresh_budget_and_keeps_large_arguments(store: Store) -> None:
+    worker = join(store)
+    large = '["' + "x" * 50_000 + '"]'
+    [number] = store.submit([job(args=large)])
+    [held] = claim(store, worker)
+    finish(store, worker, again(held))
+    [held] = claim(store, worker)
+    assert held.attempt == 1
+    finish(store, worker, bad(held))
+    assert store.retry([number]) == [number]
+    [held] = claim(store, worker)
+    assert (held.attempt, held.crashes, held.args) == (0, 0, large)
+
+
+def test_a_failed_job_keeps_its_error(store: Store) -> None:
+    worker = join(store)
+    [number] = store.submit([job()])
+    finish(store, worker, bad(claim(store, worker)[0], ERROR))
+    info = store.job(number)
+    assert info is not None
+    assert info.error == Error("ValueError", "no", "Traceback …")
+    assert (info.started_at, info.finished_at, info.worker) == (1_000, 2_000, "images/1")
+
+
+def test_many_threads_submit_at_once_and_each_gets_its_own_ids(store: Store) -> None:
+    got: dict[int, list[int]] = {}
+    barrier = threading.Barrier(8)
+
+    def submit(me: int) -> None:
+        barrier.wait()
+        got[me] = [
+            number
+            for n in range(10)
+            for number in store.submit([job(args=f'["{me}-{n}-{part}"]') for part in (0, 1)])
+        ]
+
+    threads = [threading.Thread(target=submit, args=(me,)) for me in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({number for ids in got.values() for number in ids}) == 160
+    for me, ids in got.items():
+        for place, number in enumerate(ids):
+            assert store.job(id).args == f'["{me}-{place // 2}-{place % 2}"]'  # type: ignore[union-attr]
+
+
+def test_a_listener_hears_submits_and_ends_from_elsewhere(store: Store, another: Callable[[], Store]) -> None:
+    elsewhere = another()
+    worker = join(elsewhere)
+    listener = store.listener()
+    try:
+        store.submit([job()])
+        assert listener.wait(20)
+        while listener.wait(0):
+            pass
+        heard = threading.Event()
+
+        def listen() -> None:
+            if listener.wait(20):
+                heard.set()
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        finish(elsewhere, worker, *[ok(held) for held in claim(elsewhere, worker)])
+        thread.join()
+        assert heard.is_set()
+    finally:
+        listener.close()
+
+
+def test_a_listener_misses_nothing_committed_between_its_waits(store: Store) -> None:
+    listener = store.listener()
+    try:
+        for _ in range(20):
+            store.submit([job()])
+            assert listener.wait(20)
+    finally:
+        listener.close()
+
+
+def test_closing_a_listener_ends_its_wait(store: Store) -> None:
+    listener = store.listener()
+    thread = threading.Thread(target=lambda: [listener.wait(60) for _ in range(3)])
+    thread.start()
+    listener.close()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_closed_store_says_so(store_url: str) -> None:
+    store = open_store(store_url)
+    store.submit([job()])
+    store.close()
+    for call in (lambda: store.submit([job()]), lambda: store.job(1), store.counts, store.probe, store.tick):
+        with pytest.raises(StoreUnavailable, match="it was closed"):
+            call()
