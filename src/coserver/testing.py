@@ -185,16 +185,17 @@ class Jobs:
 
     def _infos(self, *, above: int = 0) -> Iterator[JobInfo]:
         """Yield all jobs, newest first, down to the number `above`, which is left out."""
-        before = None
+        # Mostly nothing is new, so the first look is a short one.
+        before, limit = None, 1 if above else _PAGE
         while True:
-            page = self.client.jobs(limit=_PAGE, before=before)
+            page = self.client.jobs(limit=limit, before=before)
             for info in page:
                 if info.id <= above:
                     return
                 yield info
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 return
-            before = page[-1].id
+            before, limit = page[-1].id, _PAGE
 
 
 class _Work:

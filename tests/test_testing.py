@@ -1,0 +1,318 @@
+"""`coserver.testing`: submitted jobs seen, and run, inside a test."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from coserver import (
+    InvalidArguments,
+    JobFailed,
+    Retry,
+    RetryLater,
+    State,
+    UnknownTask,
+    UsageError,
+    WouldDeadlock,
+    current_job,
+    task,
+)
+from coserver.client import Client
+from coserver.tasks.binding import pin
+from coserver.testing import Jobs, private_jobs
+
+ran: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _start_empty() -> None:
+    ran.clear()
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    with private_jobs(tmp_path) as jobs:
+        yield jobs
+
+
+@dataclass
+class Order:
+    number: int
+
+
+@task
+def resize(path: str, size: int = 200) -> str:
+    ran.append((path, size))
+    return f"{path}@{size}"
+
+
+@task
+async def ship(order: Order) -> int:
+    await asyncio.sleep(0)
+    ran.append(order)
+    return order.number
+
+
+@task(retries=Retry(2, backoff="10s..1m"))
+def fetch(url: str) -> str:
+    ran.append(current_job().attempt)
+    if current_job().attempt < 3:
+        raise ConnectionError(url)
+    return "page"
+
+
+@task
+def fail(text: str) -> None:
+    ran.append(text)
+    raise ValueError(text)
+
+
+@task(queue="parents")
+def parent() -> None:
+    resize.options(priority="low").submit("low")
+    resize.options(priority="high").submit("high")
+    resize.submit("normal")
+
+
+@task
+def waits_for_itself() -> str:
+    return resize.submit("a").result()
+
+
+def test_what_was_submitted_is_seen_with_its_arguments(jobs: Jobs) -> None:
+    job = resize.submit("a.png", size=9)
+    ship.submit(Order(3))
+    assert [str(one) for one in jobs.submitted()] == [
+        f"{__name__}:resize('a.png', size=9)",
+        f"{__name__}:ship(Order(number=3))",
+    ]
+    assert [one.job for one in jobs.submitted(resize)] == [job]
+    assert jobs.submitted("elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [(("a", 200), {}), (("a",), {}), ((), {"path": "a", "size": 200}), ((), {"path": "a"})],
+)
+def test_calls_that_mean_the_same_are_the_same(
+    args: tuple[str, ...], kwargs: dict[str, str], jobs: Jobs
+) -> None:
+    job = resize.submit("a")
+    assert jobs.assert_submitted(resize, *args, **kwargs) == job  # type: ignore[arg-type]
+
+
+def test_what_was_not_submitted_fails_the_test_and_says_what_was(jobs: Jobs) -> None:
+    with pytest.raises(AssertionError, match="was not submitted; submitted was: nothing"):
+        jobs.assert_submitted(resize, "a")
+    resize.submit("b")
+    ship.submit(Order(1))
+    with pytest.raises(AssertionError) as caught:
+        jobs.assert_submitted(resize, "a")
+    assert str(caught.value).splitlines() == [
+        f"{__name__}:resize('a') was not submitted; submitted was:",
+        f"  {__name__}:resize('b')",
+        f"  {__name__}:ship(Order(number=1))",
+    ]
+    with pytest.raises(InvalidArguments):
+        jobs.assert_submitted(resize)  # type: ignore[call-arg]
+
+
+def test_draining_runs_plain_and_async_tasks_and_keeps_their_results(jobs: Jobs) -> None:
+    one, two = resize.submit("a"), ship.submit(Order(4))
+    assert jobs.drain() == 2
+    assert (one.result(), two.result()) == ("a@200", 4)
+    assert ran == [("a", 200), Order(4)]
+    assert jobs.drain() == 0
+
+
+def test_better_priorities_come_first_also_those_submitted_meanwhile(jobs: Jobs) -> None:
+    parent.submit()
+    resize.options(priority="low").submit("first of the low ones")
+    assert jobs.drain() == 5
+    assert [path for path, _ in ran] == ["high", "normal", "first of the low ones", "low"]  # type: ignore[misc]
+
+
+def test_a_failure_is_raised_as_it_was(jobs: Jobs) -> None:
+    job = fail.submit("no paper")
+    with pytest.raises(ValueError, match="no paper") as caught:
+        jobs.drain()
+    assert f"(raised by job {job.id}, {__name__}:fail)" in caught.value.__notes__
+    with pytest.raises(JobFailed, match="ValueError: no paper"):
+        job.result()
+
+
+def test_several_failures_are_raised_together_after_all_have_run(jobs: Jobs) -> None:
+    for text in ("a", "b"):
+        fail.submit(text)
+    resize.submit("c")
+    with pytest.raises(ExceptionGroup, match="2 jobs failed") as caught:
+        jobs.drain()
+    assert [str(error) for error in caught.value.exceptions] == ["a", "b"]
+    assert ran == ["a", "b", ("c", 200)]
+
+
+def test_failures_can_be_looked_at_instead(jobs: Jobs) -> None:
+    job = fail.submit("a")
+    assert jobs.drain(raise_errors=False) == 1
+    assert job.info().state is State.FAILED
+
+
+def test_a_delayed_job_runs_when_its_time_was_let_pass(jobs: Jobs) -> None:
+    resize.options(delay="10m").submit("later")
+    assert jobs.drain() == 0
+    assert jobs.drain(advance="9m") == 0
+    assert jobs.drain(advance="1m") == 1
+
+
+def test_time_passes_from_one_due_job_to_the_next(jobs: Jobs) -> None:
+    for minutes in (30, 10, 20, 70):
+        resize.options(delay=f"{minutes}m").submit(str(minutes))
+    assert jobs.drain(advance="1h") == 3
+    assert [path for path, _ in ran] == ["10", "20", "30"]  # type: ignore[misc]
+    assert jobs.drain(advance="10m") == 1
+
+
+def test_a_retry_waits_as_its_policy_says(jobs: Jobs) -> None:
+    job = fetch.submit("u")
+    assert jobs.drain() == 1
+    assert job.info().state is State.SCHEDULED
+    assert jobs.drain(advance="4s") == 0
+    assert jobs.drain(advance="1s") == 1
+    assert jobs.drain(advance="1h") == 1
+    assert job.result() == "page"
+    assert ran == [1, 2, 3]
+
+
+def test_retry_later_is_honoured(jobs: Jobs) -> None:
+    @task(name="limited", retries=1)
+    def limited() -> int:
+        if current_job().attempt == 1:
+            raise RetryLater("30s")
+        return 5
+
+    job = limited.submit()
+    assert jobs.drain(advance="29s") == 1
+    assert jobs.drain(advance="1s") == 1
+    assert job.result() == 5
+
+
+def test_arguments_that_do_not_fit_fail_without_a_retry(jobs: Jobs) -> None:
+    # As a program that is not Python would submit them.
+    from coserver.model.job import NewJob
+
+    (number,) = jobs.client.enqueue([NewJob(fetch.name, "[1]", "default")])
+    with pytest.raises(InvalidArguments, match="argument `url` does not fit its annotation"):
+        jobs.drain()
+    assert jobs.client.job(number).info().state is State.FAILED
+
+
+def test_a_result_that_json_cannot_hold_fails_the_job(jobs: Jobs) -> None:
+    @task(name="odd")
+    def odd() -> object:
+        return object()
+
+    odd.submit()
+    with pytest.raises(TypeError, match="cannot keep the result"):
+        jobs.drain()
+
+
+def test_a_job_whose_task_nobody_declared_is_named(jobs: Jobs) -> None:
+    jobs.client.submit("elsewhere:task", queue="default")
+    resize.submit("a")
+    with pytest.raises(UnknownTask, match="no task 'elsewhere:task' is declared in this process"):
+        jobs.drain()
+    assert ran == [("a", 200)]
+
+
+def test_a_job_of_plain_sql_runs_in_the_tasks_own_queue(jobs: Jobs, tmp_path: Path) -> None:
+    import apsw
+
+    jobs.submitted()  # makes the tables
+    connection = apsw.Connection(str(tmp_path / "jobs.db"))
+    connection.execute("INSERT INTO coserver_job (task) VALUES (?)", (parent.name,))
+    connection.close()
+    assert jobs.drain() == 4
+    assert jobs.client.jobs(task=parent.name)[0].queue == "parents"
+
+
+def test_a_plain_task_that_waits_for_its_own_service_is_told(jobs: Jobs) -> None:
+    waits_for_itself.submit()
+    with pytest.raises(WouldDeadlock):
+        jobs.drain()
+
+
+def test_on_a_running_loop_there_is_adrain(jobs: Jobs) -> None:
+    @task(name="thread")
+    def thread() -> str:
+        return threading.current_thread().name
+
+    async def test() -> None:
+        one, two, three = await ship.asubmit(Order(1)), await thread.asubmit(), await fail.asubmit("x")
+        with pytest.raises(WouldDeadlock, match=r"use `await coserver_jobs.adrain\(\)`"):
+            jobs.drain()
+        assert await jobs.adrain(raise_errors=False) == 3
+        assert await one == 1
+        assert await two != threading.current_thread().name
+        with pytest.raises(JobFailed):
+            await three
+        await fail.asubmit("y")
+        with pytest.raises(ValueError, match="y"):
+            await jobs.adrain(advance="1h")
+
+    asyncio.run(test())
+
+
+def test_what_a_test_interrupts_goes_back_as_it_was(jobs: Jobs) -> None:
+    @task(name="stop")
+    def stop() -> None:
+        ran.append("stop")
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+
+    job = stop.submit()
+    with pytest.raises(KeyboardInterrupt):
+        jobs.drain()
+    assert job.info().state is State.QUEUED
+    assert job.info().attempt == 0
+    assert jobs.drain() == 1
+
+
+def test_submits_of_all_threads_are_taken(jobs: Jobs) -> None:
+    thread = threading.Thread(target=lambda: resize.submit("a"))
+    thread.start()
+    thread.join()
+    jobs.assert_submitted(resize, "a")
+
+
+def test_each_store_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with private_jobs(tmp_path / "a") as outer:
+        resize.submit("a")
+        with private_jobs(tmp_path / "b") as inner:
+            assert inner.submitted() == []
+            resize.submit("b")
+        assert [one.args for one in outer.submitted()] == [("a",)]
+
+
+def test_pinning_does_not_touch_other_clients(tmp_path: Path, jobs: Jobs) -> None:
+    with Client(f"sqlite:{tmp_path / 'other.db'}") as other, pin(other):
+        resize.submit("a")
+        assert len(other.jobs()) == 1
+    assert jobs.submitted() == []
+
+
+def test_an_advance_that_is_no_time_is_refused(jobs: Jobs) -> None:
+    with pytest.raises(UsageError, match="advance of a drain"):
+        jobs.drain(advance="soon")
+
+
+def test_many_jobs_drain(jobs: Jobs) -> None:
+    resize.submit_many(resize.bind(str(number)) for number in range(300))
+    assert jobs.drain() == 300
+    assert len(jobs.submitted()) == 300
