@@ -22,7 +22,9 @@ from coserver.errors import CoserverError
 log = logging.getLogger("coserver.control")
 
 MAX_BODY = 1 << 20
+MAX_DISCARDED = 16 << 20
 IDLE = 60.0
+LINGER = 1.0
 
 
 class HttpError(Exception):
@@ -63,6 +65,7 @@ class ControlServer:
         try:
             while await self._exchange(connection, reader, writer):
                 connection.start_next_cycle()
+            await self._discard(reader)
         except (OSError, TimeoutError, h11.ProtocolError):
             pass
         finally:
@@ -108,6 +111,14 @@ class ControlServer:
                 writer.write(data)
         await writer.drain()
         return {connection.our_state, connection.their_state} == {h11.DONE}
+
+    @staticmethod
+    async def _discard(reader: asyncio.StreamReader) -> None:
+        """Read on for a moment: a socket that is closed with unread bytes takes the answer along."""
+        async with asyncio.timeout(LINGER):
+            for _ in range(MAX_DISCARDED >> 16):
+                if not await reader.read(1 << 16):
+                    break
 
     async def _receive(
         self, connection: h11.Connection, reader: asyncio.StreamReader
