@@ -105,7 +105,7 @@ class Runs:
         deadline = time.monotonic() + within
         while endings:
             looks += 1
-            done = containment.step(endings, containment.look(run.identity for run in runs), outside)
+            done = containment.step(endings, containment.look([run.identity for run in runs]), outside)
             proc.kill(done.freeze, 19)
             proc.kill(done.kill, 9)
             endings = done.endings
@@ -134,10 +134,12 @@ def runs() -> Iterator[Runs]:
     try:
         yield it
     finally:
-        for run in it.all:
-            for member in run.members() | {run.identity.leader}:
-                proc.kill([member], 9)
-            run.process.wait()
+        try:
+            it.end(*it.all, within=10.0)
+        finally:
+            for run in it.all:
+                run.process.kill()
+                run.process.wait()
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         reap(it)
 

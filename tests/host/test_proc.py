@@ -91,6 +91,7 @@ def test_the_marker_is_read_from_anywhere_in_the_environment() -> None:
         try:
             eventually(lambda p=process: proc.mark(p.pid) == "site:mail/1#1")  # type: ignore[misc]
             assert proc.marks(proc.scan())[process.pid] == "site:mail/1#1"
+            assert proc.survey().marks[process.pid] == "site:mail/1#1"
         finally:
             process.kill()
             process.wait()
@@ -150,9 +151,8 @@ def test_scanning_while_processes_come_and_go_raises_nothing() -> None:
     thread.start()
     try:
         for _ in range(100):
-            table = proc.scan()
-            proc.marks(table)
-            assert table[os.getpid()].member == ourselves()
+            assert proc.scan()[os.getpid()].member == ourselves()
+            assert proc.survey().table[os.getpid()].member == ourselves()
     finally:
         stop.set()
         thread.join()

@@ -22,9 +22,11 @@ do not count, for they only wait to be reaped.
 
 A look at /proc is no instant: who forks during the pass may show the parent and miss the child. So a run is
 ended in rounds, each made of one look that serves all runs being ended: freeze (SIGSTOP) what is new; when a look
-shows nothing new, nobody is left who could fork, and all are killed at once; when two looks in a row show nobody
-alive, the run is empty. Against a run that forks faster than it can be frozen, killing begins after
-`FREEZE_ROUNDS` all the same.
+shows nothing new, nobody is left who could fork, and all are killed at once. Killing begins after `FREEZE_ROUNDS` all
+the same. When two looks in a row show nobody alive, the run is empty. A look that missed somebody, because a process
+ended before it could be read, says less: that may have been one of the run's, and have left a child. Such looks
+count a sixth, so that on a machine where processes come and go all the time a run is empty in the end too. (A program
+that makes it its business to fork and flee within less time than a look takes can only be held by a cgroup.)
 
 Everything here is pure but `look`; `step` says what to do, the node does it.
 """
@@ -40,7 +42,9 @@ from coserver.host import proc
 from coserver.host.proc import Member, Process, ProcTable
 
 FREEZE_ROUNDS: Final = 10
-EMPTY_LOOKS: Final = 2
+EMPTY: Final = 12  # by looks in a row that showed nobody, each counted by what it is worth
+CLEAR_LOOK: Final = 6
+BLURRED_LOOK: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +65,23 @@ class RunIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One look: the process table, the marks that processes show, and who is in which cgroup."""
+    """One look: the process table, the marks that processes show, and who is in which cgroup.
+
+    `missed` processes ended before they could be read.
+    """
 
     table: ProcTable
     marks: Mapping[int, str]
     cgroups: Mapping[Path, frozenset[int]] = field(default_factory=dict)
+    missed: int = 0
 
 
 def look(runs: Iterable[RunIdentity] = ()) -> Snapshot:
     """Take a snapshot, once for all runs. Blocks for some ten microseconds per process of the machine."""
-    table = proc.scan()
+    seen = proc.survey()
     groups = {run.cgroup for run in runs if run.cgroup is not None}
-    return Snapshot(table, proc.marks(table), {path: proc.cgroup_members(path) for path in groups})
+    cgroups = {path: proc.cgroup_members(path) for path in groups}
+    return Snapshot(seen.table, seen.marks, cgroups, seen.missed)
 
 
 # ------------------------------------------------------------------------------------------------------------- members
@@ -148,6 +157,7 @@ class Ending:
     """A run on its way to empty. Without `force` its members are only remembered, with it they are ended.
 
     The caller makes it with `run` and `force` and changes only these; the rest is what earlier rounds have learnt.
+    `empty_looks`: the looks in a row that showed nobody, by what they are worth.
     """
 
     run: RunIdentity
@@ -175,6 +185,7 @@ class Round:
 def step(endings: Mapping[str, Ending], snapshot: Snapshot, outside: Collection[Member]) -> Round:
     """One round for all runs being ended. `outside`: keeper, node, output, and the leaders of the runs that go on."""
     leaders = {ending.run.leader for ending in endings.values()}
+    worth = BLURRED_LOOK if snapshot.missed else CLEAR_LOOK
     ongoing: dict[str, Ending] = {}
     left: dict[str, frozenset[Member]] = {}
     freeze: set[Member] = set()
@@ -191,9 +202,9 @@ def step(endings: Mapping[str, Ending], snapshot: Snapshot, outside: Collection[
             in_cgroup=snapshot.cgroups.get(run.cgroup, frozenset()) if run.cgroup else frozenset(),
         )
         after = replace(
-            ending, known=ending.known | alive, empty_looks=0 if alive else ending.empty_looks + 1
+            ending, known=ending.known | alive, empty_looks=0 if alive else ending.empty_looks + worth
         )
-        if after.empty_looks >= EMPTY_LOOKS:
+        if after.empty_looks >= EMPTY:
             empty.add(key)
             continue
         if ending.force and alive:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 MARK: Final = b"COSERVER_MARK="
+LISTINGS: Final = 5  # of /proc in one pass
 
 
 class Member(NamedTuple):
@@ -56,14 +57,58 @@ class Process(NamedTuple):
 ProcTable: TypeAlias = Mapping[int, Process]
 
 
+class Survey(NamedTuple):
+    """One look at everything: the table, and the COSERVER_MARK of each process that shows one.
+
+    `missed` counts processes that ended before they were read, and of which nothing can be said.
+    """
+
+    table: ProcTable
+    marks: Mapping[int, str]
+    missed: int
+
+
 def scan() -> ProcTable:
     """All processes that this process may see, by id. Blocks for some ten microseconds per process.
 
     Not an instant: a process that is born or ends during the pass may be missing.
     """
-    names = os.listdir("/proc")  # noqa: PTH208  (a path object for each would double the time)
-    looked = (look(int(name)) for name in names if name.isdecimal())
-    return {process.pid: process for process in looked if process is not None}
+    return _survey(with_marks=False).table
+
+
+def survey() -> Survey:
+    """All processes with their marks, each read at once, so that one soon gone is still recognised.
+
+    Who is born meanwhile is looked for until a listing shows nobody new, a few times at most.
+    """
+    return _survey(with_marks=True)
+
+
+def _survey(*, with_marks: bool) -> Survey:
+    table: dict[int, Process] = {}
+    found: dict[int, str] = {}
+    missed = 0
+    seen: set[str] = set()
+    for _ in range(LISTINGS):
+        names = os.listdir("/proc")  # noqa: PTH208  (a path object for each would double the time)
+        new = [name for name in names if name.isdecimal() and name not in seen]
+        if not new:
+            break
+        seen.update(new)
+        for name in new:
+            process = look(int(name))
+            if process is None:
+                missed += 1
+                continue
+            table[process.pid] = process
+            if with_marks and _may_be_marked(process):
+                environment = _environment(process.pid)
+                if environment:
+                    if (text := _mark_in(environment)) is not None:
+                        found[process.pid] = text
+                elif (again := look(process.pid)) is None or not again.alive:
+                    missed += 1
+    return Survey(table, found, missed)
 
 
 def look(pid: int) -> Process | None:
@@ -94,24 +139,32 @@ def start_time(pid: int) -> int | None:
 
 def mark(pid: int) -> str | None:
     """The COSERVER_MARK with which the process began its program; None if it has none or hides it."""
-    data = b"\0" + _read(f"/proc/{pid}/environ", 1 << 20)
+    return _mark_in(_environment(pid))
+
+
+def marks(table: ProcTable) -> dict[int, str]:
+    """The marks of those processes that show one. Another user's processes show theirs to root only."""
+    found = ((process.pid, mark(process.pid)) for process in table.values() if _may_be_marked(process))
+    return {pid: text for pid, text in found if text is not None}
+
+
+def _may_be_marked(process: Process) -> bool:
+    """Kernel threads, the children of 2, have no environment, and neither have zombies."""
+    return process.pid != 2 and process.ppid != 2 and process.alive
+
+
+def _environment(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/environ", 1 << 20)
+
+
+def _mark_in(environment: bytes) -> str | None:
+    data = b"\0" + environment
     at = data.find(b"\0" + MARK)
     if at < 0:
         return None
     at += 1 + len(MARK)
     end = data.find(b"\0", at)
     return os.fsdecode(data[at : end if end >= 0 else len(data)])
-
-
-def marks(table: ProcTable) -> dict[int, str]:
-    """The marks of those processes that show one. Another user's processes show theirs to root only."""
-    found = {}
-    for process in table.values():
-        if process.ppid != 2 and process.pid > 2 and process.alive:  # 2 is the parent of kernel threads
-            text = mark(process.pid)
-            if text is not None:
-                found[process.pid] = text
-    return found
 
 
 def cgroup_members(path: Path) -> frozenset[int]:
