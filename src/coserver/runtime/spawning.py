@@ -205,7 +205,8 @@ def _service_spec(
         token=token,
         path=tuple(map(str, config.path)),
         setup=config.setup,
-        tasks=config.tasks,
+        # A web application that takes no queue does not work on the tasks that it inherits, but may submit them.
+        tasks=config.tasks if config.works else (),
         queues=tuple(config.queues.items()),
         concurrency=config.concurrency,
         threads=config.threads,
