@@ -89,9 +89,7 @@ def test_a_store_of_a_newer_schema_is_said(site: LiveSite) -> None:
     site.write('[service.a]\ncommand = "sleep 1000"\n')
     site.run("db", "migrate")
     with sqlite3.connect(site.store) as connection:
-        changed = connection.execute(
-            "UPDATE coserver_meta SET value = 9999 WHERE key LIKE '%version%'"
-        ).rowcount
+        changed = connection.execute("UPDATE coserver_meta SET value = 9999 WHERE key = 'schema'").rowcount
     connection.close()
     assert changed == 1
     clear(site.up(check=1), "newer than this coserver", "upgrade coserver")

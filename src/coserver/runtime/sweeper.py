@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from coserver.host import containment, proc
-from coserver.host.containment import Ending, RunIdentity
+from coserver.host.containment import Ending, Round, RunIdentity
 from coserver.host.proc import Member
 from coserver.model.names import Run
 from coserver.runtime.spawning import mark
@@ -116,7 +116,12 @@ class Sweeper:
         while endings:
             if asyncio.get_running_loop().time() >= until:
                 endings = {key: replace(ending, force=True) for key, ending in endings.items()}
-            endings = await self._round(endings)
+            done = await self._round(endings)
+            endings = dict(done.endings)
+            for key, left in done.left.items():
+                # What a leader leaves behind is asked as it was.
+                if identities[key].leader not in left and not endings[key].force:
+                    self._ask(key, left)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
@@ -139,7 +144,11 @@ class Sweeper:
             self._bell.clear()
             awaited = dict(self._endings)
             try:
-                after = await self._round(awaited)
+                done = await self._round(awaited)
+                after = dict(done.endings)
+                for key, left in done.left.items():
+                    if key in self._emptied and not after[key].force:
+                        self._ask(key, left)
             except OSError as error:
                 log.error("cannot look at the machine's processes: %s", error)
                 after = awaited
@@ -174,7 +183,7 @@ class Sweeper:
                 # Only looked at: what was seen is kept for the next time, and nothing more is to be done.
                 self._known[key] = self._endings.pop(key).known
 
-    async def _round(self, endings: dict[str, Ending]) -> dict[str, Ending]:
+    async def _round(self, endings: dict[str, Ending]) -> Round:
         snapshot = await asyncio.to_thread(containment.look, [ending.run for ending in endings.values()])
         outside = self._spared | {
             identity.leader for key, identity in self._runs.items() if key not in endings
@@ -182,10 +191,7 @@ class Sweeper:
         done = containment.step(endings, snapshot, outside)
         proc.kill(done.freeze, signal.SIGSTOP)
         proc.kill(done.kill, signal.SIGKILL)
-        for key, left in done.left.items():
-            if key in self._emptied and not done.endings[key].force:
-                self._ask(key, left)
-        return dict(done.endings)
+        return done
 
     def _ask(self, key: str, left: frozenset[Member]) -> None:
         new = left - self._asked.get(key, frozenset())
