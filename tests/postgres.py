@@ -170,6 +170,10 @@ class Server:
         """The URL of a database of this server."""
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
 
+    def binary(self, name: str) -> Path:
+        """One of PostgreSQL's programs, such as `psql`."""
+        return self._bin / name
+
     def create(self, *, schema: bool = True) -> str:
         """Make a database, with coserver's tables or empty; return its URL."""
         template = self._template() if schema else "template0"

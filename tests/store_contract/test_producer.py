@@ -33,7 +33,7 @@ def test_ids_come_in_the_order_of_the_jobs_and_grow(store: Store) -> None:
     second = store.submit([job()])
     assert first == sorted(set(first))
     assert second[0] > first[-1]
-    assert [store.job(id).args for id in first] == [f"[{n}]" for n in range(5)]  # type: ignore[union-attr]
+    assert [store.job(number).args for number in first] == [f"[{n}]" for n in range(5)]  # type: ignore[union-attr]
 
 
 def test_submitting_nothing_stores_nothing(store: Store) -> None:
@@ -152,7 +152,7 @@ def test_a_job_without_queue_takes_the_one_its_task_has_published(store: Store) 
 def test_a_job_without_queue_waits_as_new_until_its_task_is_known(store: Store) -> None:
     [number] = store.submit([job("a:late", queue=None)])
     store.tick()
-    assert store.job(id).state == State.NEW  # type: ignore[union-attr]
+    assert store.job(number).state == State.NEW  # type: ignore[union-attr]
     worker = join(store, tasks=["a:late"], queues=["mail"], defaults={"a:late": TaskDefaults(queue="mail")})
     assert [held.id for held in claim(store, worker, pairs=[("mail", "a:late")])] == [number]
 
@@ -275,7 +275,7 @@ def test_many_threads_submit_at_once_and_each_gets_its_own_ids(store: Store) -> 
     assert len({number for ids in got.values() for number in ids}) == 160
     for me, ids in got.items():
         for place, number in enumerate(ids):
-            assert store.job(id).args == f'["{me}-{place // 2}-{place % 2}"]'  # type: ignore[union-attr]
+            assert store.job(number).args == f'["{me}-{place // 2}-{place % 2}"]'  # type: ignore[union-attr]
 
 
 def test_a_listener_hears_submits_and_ends_from_elsewhere(store: Store, another: Callable[[], Store]) -> None:

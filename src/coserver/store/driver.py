@@ -147,7 +147,7 @@ def _trouble(path: str, name: str, text: str) -> Trouble:
     """Say in words what SQLite's error code means for this file."""
     file = Path(path)
     folder = file.parent
-    match name.split("_")[1]:
+    match name.removeprefix("SQLITE_").partition("_")[0]:
         case "CANTOPEN" if file.is_dir():
             return Trouble(f"{file} is a directory; name a file")
         case "CANTOPEN" if not folder.is_dir():

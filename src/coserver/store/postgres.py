@@ -365,8 +365,7 @@ class PostgresStore:
 
     def park(self, worker: int) -> bool:
         with self._pool.connection() as connection:
-            if not run(self._ready(connection), "park", {"worker": worker}):
-                return True
+            run(self._ready(connection), "park", {"worker": worker})
             return bool(run(connection, "park_look", {"worker": worker})[0][0])
 
     def held(self, worker: int) -> list[Held]:

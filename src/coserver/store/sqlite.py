@@ -694,10 +694,12 @@ class SQLiteStore:
         return self._write(body, durable=False)
 
     def park(self, worker: int) -> bool:
-        rows = self._write(lambda database: database.all(_sql("park"), {"worker": worker}), durable=False)
+        rows = self._read("incarnation", worker=worker)
         if not rows:
             return True
-        queues, tasks = rows[0]
+        queues, tasks, parked = rows[0]
+        if not parked:
+            self._write(lambda database: database.all(_sql("park"), {"worker": worker}), durable=False)
         found = self._read(
             "park_look",
             worker=worker,
