@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -410,14 +411,16 @@ def test_a_keeper_of_another_version_is_left_with_a_word(site: Keeper) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one mebibyte; skips nothing: without the right to mount, /dev/full stands in elsewhere."""
+    """A file system of one mebibyte."""
     where = tmp_path / "disk"
     where.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(where)], capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("needs the right to mount a file system")
+        pytest.skip(
+            "needs the right to mount a file system; a limit on file size stands for it in the next test"
+        )
     yield where
     subprocess.run(["umount", "-l", str(where)], check=True)
 
@@ -451,6 +454,33 @@ def test_a_full_disk_stalls_no_child_and_the_gap_is_written_down(
     write_and_close(write, b"found\n")
     site.until_closed("mail/1#2")
     assert path.read_bytes().endswith(b"***\nfound\n")
+
+
+def test_a_file_that_may_not_grow_stalls_no_child(site: Keeper, tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    read, write = os.pipe()
+    site.attach("mail/1#1", path, read)
+    site.until_files()
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.prlimit(site.process.pid, resource.RLIMIT_FSIZE, (500_000, hard))
+    process = printer(20_000, 100, "mail", write)
+    assert process.wait(20) == 0  # two megabytes into half a one
+    site.until_closed("mail/1#1")
+    assert site.closed["mail/1#1", "out"]["discarded"] == 1_500_000
+    assert site.stderr.read_text().count("cannot write") == 1
+    assert content(path) == expected(20_000, 100, "mail")[:500_000]
+
+
+def test_where_no_new_file_can_be_made_the_old_one_goes_on(site: Keeper, tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    (tmp_path / "1.log.new").mkdir()
+    read, write = os.pipe()
+    site.attach("mail/1#1", path, read, max_bytes=50_000)
+    process = printer(40_000, 100, "mail", write)
+    assert process.wait(20) == 0
+    site.until_closed("mail/1#1")
+    assert path.read_bytes() == expected(40_000, 100, "mail")
+    assert site.stderr.read_text().count("cannot rotate") == 1
 
 
 def test_where_no_directory_can_be_made_output_is_discarded_until_it_can(

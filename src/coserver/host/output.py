@@ -288,7 +288,10 @@ class Log:
 
     def _recover(self, directory: str) -> None:
         """Finish the rotation that an earlier process had begun, and forget one that had not happened yet."""
-        remove(self.path + ".new")
+        try:
+            remove(self.path + ".new")
+        except OSError:
+            pass  # the next rotation will say what is wrong
         prefix = os.path.basename(self.path) + ".next-"
         for name in os.listdir(directory):
             if name.startswith(prefix) and name[len(prefix) :].isdigit():
@@ -443,7 +446,9 @@ class Log:
         except OSError as error:
             # The old file goes on to grow, and another attempt comes with the next mebibyte.
             self.rotate_from = self.end + BUSY_BYTES
-            say(f"cannot rotate {self.path}: {error.strerror}; it goes on growing; mend its directory")
+            if now - self.said_at >= SAY_EVERY:
+                self.said_at = now
+                say(f"cannot rotate {self.path}: {error.strerror}; it goes on growing; mend its directory")
             return
         self.rotate_from = self.max_bytes
         try:
