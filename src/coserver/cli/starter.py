@@ -73,7 +73,6 @@ bind = "127.0.0.1:${{PORT:-{port}}}"
 _WORKER = """
 [service.worker]                        # runs the jobs, so many at once in each process
 queues = { default = 4 }
-processes = 1
 """
 
 _HINT_WORKER = """
