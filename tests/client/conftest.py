@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ class Hand:
     def close(self) -> None:
         self.store.leave(self._worker)
         self.store.close()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Look until something is so; fail after 20 s."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 @pytest.fixture(autouse=True)

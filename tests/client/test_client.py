@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from coserver.tasks.binding import using
 from coserver.tasks.current import CurrentJob, Serving, running
 from coserver.tasks.declaration import task
 from coserver.tasks.handle import Job
-from tests.client.conftest import Hand
+from tests.client.conftest import Hand, until
 
 
 def test_nothing_is_opened_before_the_first_call(tmp_path: Path) -> None:
@@ -287,8 +290,7 @@ def test_a_closed_client_says_so_and_lets_nobody_wait_for_ever(client: Client) -
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not client._watch._waiters:
-        pass
+    until(lambda: client._watch._waiters)
     client.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -331,20 +333,43 @@ def test_threads_that_come_first_together_open_one_store(url: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_parent_and_forked_child_both_go_on(client: Client, hand: Hand) -> None:
     job = client.submit("add", [1], queue="default")
-    hand.succeed(5)
-    assert job.result() == 5
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            done = job.result(timeout=20) == 5
-            child = client.submit("add", [2], queue="default")
-            status = 0 if done and child.info().args == "[2]" else 2
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
+    asyncio.run(client.acounts())  # so that its threads are there
+    waiting = threading.Thread(target=job.result, args=(60,))
+    waiting.start()
+    until(lambda: client._watch._waiters)
+
+    def in_the_child() -> bool:
+        child = client.submit("add", [2], queue="default")
+        return (
+            child.info().args == "[2]"
+            and asyncio.run(client.acounts()).by_state[State.QUEUED] > 0
+            and job.result(timeout=60) == 5
+        )
+
+    with forking(in_the_child) as status:
+        until(lambda: len(client.jobs()) == 2)
+        hand.succeed(5)
+        waiting.join()
+    assert status == [0]
     assert client.submit("add", [3], queue="default").info().args == "[3]"
     assert [info.args for info in client.jobs()] == ["[3]", "[2]", "[1]"]
+
+
+@contextmanager
+def forking(in_the_child: Callable[[], bool]) -> Iterator[list[int]]:
+    """Run something in a forked child beside the block; the list gets its status, 0 if it returned true."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads is what is tested
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if in_the_child() else 2
+        finally:
+            os._exit(code)
+    status: list[int] = []
+    yield status
+    status.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import wait
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from coserver.client.waiting import LATEST, SOONEST, Watch
 from coserver.errors import StoreUnavailable
 from coserver.model.job import JobInfo, Priority, State
 from coserver.store.contract import Settled
+from tests.client.conftest import until
 
 
 def info(id: int) -> JobInfo:
@@ -62,13 +63,6 @@ class Rows:
 
     def close(self) -> None:
         self.listeners -= 1
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_an_end_is_handed_to_all_who_wait_for_it_and_to_nobody_else() -> None:

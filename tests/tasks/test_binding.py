@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -131,7 +132,8 @@ def test_a_pinned_store_takes_all_threads_and_a_refusal_closes_the_rest(process:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_child_is_not_stuck_on_a_lock_that_a_thread_of_its_parent_held(process: binding._Process) -> None:
     binding.connect_with(lambda url: Kept(), lambda: "sqlite:site.db")
-    with process.lock:
+    with process.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested
         pid = os.fork()
         if pid == 0:
             try:
