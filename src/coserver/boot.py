@@ -39,7 +39,7 @@ NODE_LOGS_KEPT = 3
 
 def node_argv(file: Path, *, profile: str | None, attached: bool) -> list[str]:
     """Return the command line of a node, for the keeper. An `attached` one has the site shown on its terminal."""
-    argv = [sys.executable, "-m", "coserver.boot", "node", "--config", str(file)]
+    argv = [sys.executable, "-P", "-m", "coserver.boot", "node", "--config", str(file)]
     if profile is not None:
         argv += ["--profile", profile]
     return [*argv, "--attached"] if attached else argv
@@ -47,7 +47,7 @@ def node_argv(file: Path, *, profile: str | None, attached: bool) -> list[str]:
 
 def printer_argv(file: Path, *, profile: str | None) -> list[str]:
     """Return the command line of what shows the site on a terminal."""
-    argv = [sys.executable, "-m", "coserver", "--config", str(file)]
+    argv = [sys.executable, "-P", "-m", "coserver", "--config", str(file)]
     if profile is not None:
         argv += ["--profile", profile]
     return [*argv, "logs", "--follow", f"--attached={wall_now()}"]

@@ -62,6 +62,8 @@ def print_status(answer: dict[str, Any]) -> None:
     for service in answer["services"]:
         for held in service["held_stopped"]:
             say(f"{held['name']} is held stopped by {held['by']}; `coserver start {held['name']}` ends that")
+    if answer["unowned"]:
+        say(f"processes that no service owns: {', '.join(map(str, answer['unowned']))}; `down` ends them")
     if answer["store"]["trouble"]:
         say(answer["store"]["trouble"])
 

@@ -16,7 +16,14 @@ from coserver.cli.context import Surroundings, pass_surroundings, say
 from coserver.cli.services import Duration
 from coserver.cli.status import print_status
 from coserver.config import Site
-from coserver.errors import CoserverError, NodeUnreachable, NotRunning, TimedOut
+from coserver.errors import (
+    CoserverError,
+    NodeUnreachable,
+    NotRunning,
+    SchemaMismatch,
+    StoreUnavailable,
+    TimedOut,
+)
 
 LOCK_WAIT = 30.0
 LOOK_EVERY = 0.05
@@ -47,7 +54,6 @@ def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, 
     _prepare_store(site)
     _tell_intents(surroundings, reset)
     node = boot.node_argv(site.file, profile=surroundings.profile, attached=not detach)
-    os.environ["PYTHONSAFEPATH"] = "1"
     if not detach:
         count = sum(service.processes for service in site.services.values() if service.autostart)
         say(
@@ -60,13 +66,23 @@ def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, 
 
 
 def _prepare_store(site: Site) -> None:
-    """Make or bring up to date the store's tables, so that a store that cannot work is known before anything starts."""
+    """Make or bring up to date the store's tables, so that a store that cannot work is known before anything starts.
+
+    A database server that is away is no reason to leave a whole site down: it may even be one of its services.
+    """
     from coserver.store import open_store
+    from coserver.store.url import PostgresUrl, parse_url
 
     store = open_store(site.store)
     try:
         for name in store.migrate():
             say(f"store: applied migration {name}")
+    except SchemaMismatch:
+        raise
+    except StoreUnavailable as error:
+        if not isinstance(parse_url(site.store), PostgresUrl):
+            raise
+        say(f"{error}\nstarting without it; jobs wait until it answers")
     finally:
         store.close()
 
@@ -102,8 +118,9 @@ def _wait_up(
         except (NotRunning, NodeUnreachable):
             time.sleep(LOOK_EVERY)
             continue
-        words = {process["state"] for service in answer["services"] for process in service["processes"]}
-        if not settled or answer["healthy"] or "fatal" in words:
+        processes = [process for service in answer["services"] for process in service["processes"]]
+        arrived = all(process["healthy"] for process in processes)
+        if not settled or arrived or any(process["state"] == "fatal" for process in processes):
             print_status(answer)
             if settled and not answer["healthy"]:
                 sys.exit(1)

@@ -108,6 +108,7 @@ async def status(node: Node, figures: Figures) -> dict[str, Any]:
         "healthy": all(p["healthy"] for s in services for p in s["processes"])
         and node.upkeep.trouble is None,
         "services": services,
+        "unowned": sorted(pid for pid, _ in await node.unowned()),
         "jobs": _jobs(counts),
         "store": {"state": "unavailable" if node.upkeep.trouble else "ok", "trouble": node.upkeep.trouble},
     }

@@ -116,8 +116,9 @@ def _processes(node: Node, target: Target) -> list[dict[str, Any]]:
 
 
 async def _down(desk: Desk, down: Down) -> dict[str, Any]:
-    desk.node.go_down()
+    desk.node.ask_keeper_to_end()
     if down.now:
+        desk.node.go_down()
         desk.node.go_down(at_once=True)
     return {"keeper_pid": desk.node.link.welcome.keeper_pid}
 

@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import assert_never
 
 from coserver.config import Site
-from coserver.errors import UnknownName
+from coserver.errors import CoserverError, UnknownName
 from coserver.host import unix
 from coserver.host.keeper_link import (
-    Adoptee,
     ChildRow,
     Exited,
     KeeperGone,
@@ -134,7 +133,7 @@ class Node:
         if welcome.terminate is not None:
             self._terminate(welcome.terminate)
         else:
-            self._start_wanted()
+            self._make_it_so()
         self.link.notify("READY=1")
         news = asyncio.create_task(self._hear_keeper())
         try:
@@ -165,7 +164,13 @@ class Node:
             listener = socket.socket(fileno=held)
             listener.setblocking(False)
             return listener
-        listener = unix.listen(path)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            listener = unix.listen(path)
+        except OSError as error:
+            raise CoserverError(
+                f"cannot listen at {path}: {error.strerror}; mend the rights of its directory, or name another place"
+            ) from error
         self.link.hold(name, listener.fileno())
         return listener
 
@@ -210,11 +215,18 @@ class Node:
         if row.ended is not None:
             self._hear(row.ended)
 
-    def _start_wanted(self) -> None:
+    def _make_it_so(self) -> None:
+        """Start what is wanted and rests; stop what runs and is not wanted."""
         for name, service in self.services.items():
             for index, slot in service.slots.items():
-                if self.wanted(Target(name, index)) == "running" and isinstance(slot.state, rules.Stopped):
+                wanted = self.wanted(Target(name, index))
+                if wanted == "running" and isinstance(slot.state, rules.Stopped):
                     service.tell(index, rules.Start())
+                elif wanted == "stopped" and isinstance(
+                    slot.state, rules.Starting | rules.Running | rules.Backoff
+                ):
+                    # The node before died between hearing the operator and acting.
+                    service.tell(index, rules.Stop())
 
     # What operators want ------------------------------------------------------------------------------------
 
@@ -273,7 +285,7 @@ class Node:
             for name, slot in service.processes()
             if isinstance(slot.state, rules.Stopped)
         ]
-        self._start_wanted()
+        self._make_it_so()
         return [
             name
             for service in self.services.values()
@@ -282,6 +294,11 @@ class Node:
         ]
 
     # Ending -------------------------------------------------------------------------------------------------
+
+    def ask_keeper_to_end(self) -> None:
+        """Have the keeper ask for the end, as a signal from outside would: so it knows, and a node that takes over in
+        the middle goes on going down."""
+        os.kill(self.link.welcome.keeper_pid, signal.SIGTERM)
 
     def go_down(self, *, at_once: bool = False) -> None:
         """Stop everything in order and leave; intents stay as they are. Called again with `at_once`, hurry."""
@@ -309,11 +326,16 @@ class Node:
 
     async def _end_unowned(self) -> None:
         """End the orphans that no run claims; they would outlive the site."""
-        strays: tuple[Adoptee, ...] = await self.link.adoptees()
-        for stray in strays:
-            log.warning("ending process %d, which no service owns", stray.pid)
+        strays = await self.unowned()
+        for pid, _ in strays:
+            log.warning("ending process %d, which no service owns", pid)
         if strays:
-            await self.sweeper.end({(stray.pid, stray.start_time) for stray in strays})
+            await self.sweeper.end(strays)
+
+    async def unowned(self) -> frozenset[tuple[int, int]]:
+        """Return (pid, kernel start time) of orphans that no run claims."""
+        adoptees = [(adoptee.pid, adoptee.start_time) for adoptee in await self.link.adoptees()]
+        return await self.sweeper.unclaimed(adoptees) if adoptees else frozenset()
 
     async def _lost_keeper(self, reason: str) -> None:
         """Without a keeper nothing can be started or learnt: stop what lives, record that nobody saw it end."""
@@ -439,7 +461,15 @@ class Node:
         which = self._run(process, run)
         name = self.site.services[which.service].stop.signal
         number = signal.Signals[f"SIG{name.removeprefix('SIG')}"]
-        self.sweeper.look(which, then=lambda: self._signal(which.key, number))
+        self.sweeper.look(which, then=lambda: self._send_stop(which, number))
+
+    def _send_stop(self, run: Run, number: int) -> None:
+        """Signal, and only then leave a note of it: a node that takes over before the note finds the process running
+        and, by the operator's intent, stops it; one that takes over after it must not signal a second time."""
+        self._signal(run.key, number)
+        slot = self.services[run.service].slots[run.index]
+        if rules.run_of(slot.state) == run.run:
+            self.link.note(run.key, slots.dump(slot))
 
     def kill(self, process: str, run: int) -> None:
         """Kill the leader's group at once and everybody else who belongs as soon as found."""
@@ -474,7 +504,7 @@ class Node:
         run = rules.run_of(after.state)
         if run is None:
             self.state.rest(process, after.run, slots.dump(after))
-        elif rules.run_of(before.state) == run:
+        elif rules.run_of(before.state) == run and not isinstance(after.state, rules.Stopping):
             self.link.note(self._run(process, run).key, slots.dump(after))
         self._announce(process, before, after)
 

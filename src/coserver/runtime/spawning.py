@@ -125,7 +125,7 @@ def spawn_spec(
         "COSERVER_MARK": mark(instance, run),
     }
     if config.kind == "python":
-        argv: tuple[str, ...] = (sys.executable, "-m", "coserver.runtime.process")
+        argv: tuple[str, ...] = (sys.executable, "-P", "-m", "coserver.runtime.process")
         env[service_spec.ENVIRONMENT] = service_spec.encode(
             _service_spec(site, config, run, places=places, token=token)
         )

@@ -125,6 +125,15 @@ class Sweeper:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
+    async def unclaimed(self, adoptees: Iterable[tuple[int, int]]) -> frozenset[Member]:
+        """Return those of the keeper's adoptees that belong to no run."""
+        snapshot = await asyncio.to_thread(containment.look, list(self._runs.values()))
+        claimed: set[Member] = set()
+        for key, identity in self._runs.items():
+            known = self._known.get(key, frozenset())
+            claimed |= containment.members(snapshot.table, identity, known, snapshot.marks)
+        return frozenset(Member(*adoptee) for adoptee in adoptees) - claimed
+
     # Serving ------------------------------------------------------------------------------------------------
 
     def _begin(self, key: str, *, force: bool = False) -> None:

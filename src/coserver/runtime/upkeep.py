@@ -143,7 +143,15 @@ class Upkeep:
 
     def _ready_store(self) -> Store:
         if self._store is None:
-            self._store = self._open()
+            store = self._open()
+            try:
+                # `up` has done this, unless the store was away then.
+                for name in store.migrate():
+                    log.info("store: applied migration %s", name)
+            except CoserverError:
+                store.close()
+                raise
+            self._store = store
             if self._listens:
                 listening = threading.Thread(
                     target=self._listen, args=(self._store,), name="listen", daemon=True

@@ -28,7 +28,7 @@ ENDS_KEPT = 50
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS intent (
-    service TEXT PRIMARY KEY, wanted TEXT NOT NULL, by TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+    name TEXT PRIMARY KEY, wanted TEXT NOT NULL, by TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS slot (
     process TEXT PRIMARY KEY, run INTEGER NOT NULL, rest TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS ended (
@@ -80,17 +80,21 @@ class LocalState:
     # Intents ------------------------------------------------------------------------------------------------
 
     def intents(self) -> dict[str, Intent]:
-        """Return every service's intent that an operator has stated."""
-        rows = self._db.execute("SELECT service, wanted, by, at FROM intent")
-        return {service: Intent(wanted, by, at) for service, wanted, by, at in rows}
+        """Return what operators have stated, by name of service or process."""
+        rows = self._db.execute("SELECT name, wanted, by, at FROM intent")
+        return {name: Intent(wanted, by, at) for name, wanted, by, at in rows}
 
-    def intend(self, service: str, intent: Intent) -> None:
+    def intend(self, name: str, intent: Intent) -> None:
         """Remember what an operator wants, in place of what was wanted before."""
         self._db.execute(
-            "INSERT INTO intent VALUES (?, ?, ?, ?) ON CONFLICT (service) DO UPDATE SET "
+            "INSERT INTO intent VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
             "wanted = excluded.wanted, by = excluded.by, at = excluded.at",
-            (service, intent.wanted, intent.by, intent.at),
+            (name, intent.wanted, intent.by, intent.at),
         )
+
+    def drop_intent(self, name: str) -> None:
+        """Forget what an operator wanted of one service or process."""
+        self._db.execute("DELETE FROM intent WHERE name = ?", (name,))
 
     def forget_intents(self) -> None:
         """Drop all intents: what the configuration says holds again."""
