@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,26 @@ async def test_umask_nice_limits_and_directory_are_applied(site: Site, tmp_path:
     link = await site.node()
     told = await told_by(site, link, umask=0o027, nice=5, rlimits={"nofile": (77, 99), "core": (0, 0)})
     assert (told["umask"], told["nice"], told["nofile"], told["core"]) == (0o027, 5, [77, 99], [0, 0])
+
+
+@pytest.fixture
+def low_soft_limit() -> Iterator[int]:
+    """A soft limit of open files below the hard one, for whatever is started meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (333, before[1]))
+    yield 333
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@on_a_loop
+async def test_the_keeper_takes_all_the_descriptors_it_may_have_and_children_get_what_it_was_given(
+    site: Site, low_soft_limit: int
+) -> None:
+    link = await site.node()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert resource.prlimit(site.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    assert (await told_by(site, link))["nofile"] == [low_soft_limit, hard]
+    assert resource.prlimit(site.node_pid, resource.RLIMIT_NOFILE) == (low_soft_limit, hard)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")

@@ -7,6 +7,7 @@ import signal
 
 from coserver.host.keeper import children_of, stat_of
 from coserver.host.keeper_link import Adoptee, Exited, Started
+from coserver.host.recorded import read_recorded
 from tests.host.keeping import Site, alive, eventually, heard, on_a_loop
 
 # A daemon in a session of its own whose parent is gone; it prints its process id. $1 is put before the command.
@@ -51,10 +52,30 @@ async def test_an_orphan_of_one_run_is_not_blamed_on_another(site: Site) -> None
     )
     await heard(link, Started)
     daemon = await adoptee(site, "a")
-    assert await link.adoptees() == (daemon,)  # it hides its marker, and its leader lives
+    # It hides its marker and its leader lives, so nothing tells of it: a ping's look finds it, unasked.
+    await eventually(lambda: daemon.pid in {row.pid for row in read_recorded(site.state / "children")})
     link.spawn(site.spec("b#1", "true"))
     await heard(link, Started)
     assert (await heard(link, Exited, "b#1")).adopted == ()
+    assert await link.adoptees() == (daemon,)
+
+
+@on_a_loop
+async def test_when_two_runs_end_at_once_nobody_is_blamed_for_an_orphan_without_signs(site: Site) -> None:
+    link = await site.node()
+    script = "setsid env -i sh -c 'echo $$; exec sleep 1000' & sleep 0.1; exec sleep 1000"
+    link.spawn(site.spec("a#1", "sh", "-c", script, output=site.output("a")))
+    link.spawn(site.spec("b#1", "sleep", "1000"))
+    leaders = {(await heard(link, Started)).pid for _ in range(2)}
+    daemon = await adoptee(site, "a")
+    os.kill(site.pid, signal.SIGSTOP)
+    await eventually(lambda: (stat := stat_of(site.pid)) is not None and stat.state == "T")
+    for pid in leaders:
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not any(map(alive, leaders)))
+    os.kill(site.pid, signal.SIGCONT)
+    assert [(await heard(link, Exited)).adopted for _ in range(2)] == [(), ()]
+    assert daemon in await link.adoptees()
 
 
 @on_a_loop

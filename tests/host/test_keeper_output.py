@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import signal
+from pathlib import Path
 
 from coserver.host.keeper_link import Exited, Started
-from tests.host.keeping import Site, eventually, heard, on_a_loop
+from tests.host.keeping import Site, alive, eventually, heard, on_a_loop
 
 EXPECTED = "".join(f"line {number}\n" for number in range(100_000))
 COUNT = 'i=0; while [ $i -lt {0} ]; do echo "line $i"; i=$((i+1)); done'
@@ -80,6 +81,32 @@ async def test_a_pipe_is_read_after_its_leader_ended_while_others_hold_it(site: 
     await heard(link, Started)
     await heard(link, Exited)
     await eventually(lambda: site.printed("a") == "early\nlate\n")
+
+
+@on_a_loop
+async def test_what_is_in_a_pipe_when_its_run_is_acknowledged_is_written_and_then_it_is_closed(
+    site: Site,
+) -> None:
+    link = await site.node()
+    # A descendant holds the pipe for ever; when nobody reads it any more, its next word kills it.
+    script = "(trap 'echo again; touch %s' USR1; while :; do sleep 0.01; done) & echo $!" % (
+        site.state / "deaf"
+    )
+    link.spawn(site.spec("a#1", "sh", "-c", script, output=site.output("a")))
+    await heard(link, Started)
+    await heard(link, Exited)
+    pid = int(await eventually(lambda: site.printed("a")))
+    link.ack("a#1")
+    pipe = os.readlink(f"/proc/{pid}/fd/1")
+    await eventually(lambda: pipe not in pipes_of(site.pid))
+    os.kill(pid, signal.SIGUSR1)
+    await eventually(lambda: not alive(pid))
+    assert not (site.state / "deaf").exists()
+
+
+def pipes_of(pid: int) -> set[str]:
+    """What a process has open."""
+    return {entry.readlink().name for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
 
 
 @on_a_loop

@@ -503,7 +503,13 @@ def become(program: Program, ground: Ground, tell: int) -> NoReturn:
         stage = "record"
         pid = os.getpid()
         itself = stat_of(pid)
-        write_all(ground.table.fd, table_line(program.key, pid, itself.start if itself else 0, program.mark))
+        try:
+            write_all(
+                ground.table.fd, table_line(program.key, pid, itself.start if itself else 0, program.mark)
+            )
+        except OSError:
+            if not program.key.startswith("@"):  # a full disk must not keep a site without its node
+                raise
         stage = "stdio"
         os.dup2(ground.null, 0)
         if program.stdout is not None and program.stderr is not None:
@@ -1059,19 +1065,20 @@ class Keeper:
     def start_helper(self, helper: Helper) -> None:
         """Start the node or output, talking to it over a fresh socket pair that it finds as descriptor 3."""
         helper.starts += 1
-        ours, theirs = socket.socketpair()
+        pair: tuple[socket.socket, ...] = ()
         try:
+            pair = ours, theirs = socket.socketpair()
             program = Program("@" + helper.name, helper.argv, dict(self.env))
             program.descriptors = [theirs.fileno(), *helper.passed]
             helper.pid, helper.pidfd, helper.told = fork_program(program, self.ground)
         except OSError as error:
-            ours.close()
+            for end in pair:
+                end.close()
             say(f"cannot start the {helper.name}: {error.strerror}; trying again")
             helper.failures += 1
             self.after("start " + helper.name, max(0.1, helper.pause()), lambda _: self.start_helper(helper))
             return
-        finally:
-            theirs.close()
+        theirs.close()
         helper.channel = Channel(ours)
         helper.writing = False
         self.watch(helper.told, self.on_helper_told, helper)
@@ -1173,10 +1180,8 @@ class Keeper:
         if helper.told >= 0:
             self.on_helper_told(helper)
         try:
-            while helper.channel is not None:
+            while readable(helper.channel):
                 self.hear(helper)
-                if not readable(helper.channel):
-                    break
         except EOFError:
             pass
         if helper.channel is not None:
@@ -1394,7 +1399,9 @@ class Keeper:
         if count == 1:
             self.notify_manager("STOPPING=1")
         if self.closing:
-            if count > 1:
+            if count > 1 and "output" in self.timers:
+                self.give_up_output()
+            elif count > 1:
                 self.kill_children()
         elif count > 2:
             say("third signal: killing everything")
@@ -1485,7 +1492,7 @@ class Keeper:
         if not self.output.pid:
             self.done = True
 
-    def give_up_output(self, _due: float) -> None:
+    def give_up_output(self, _due: float = 0.0) -> None:
         """Output does not come to an end."""
         say(f"output did not end in time: ending it, {len(self.streams)} streams may lack their last bytes")
         for stream in self.streams.values():
@@ -1541,10 +1548,15 @@ def status_text(code: int | None, number: int | None) -> str:
         return f"killed by signal {number}"
 
 
-def readable(channel: Channel) -> bool:
+def readable(channel: Channel | None) -> bool:
     """Whether something is there to be read, or the end."""
+    return channel is not None and is_ready(channel.fileno(), select.POLLIN)
+
+
+def is_ready(fd: int, kind: int) -> bool:
+    """Whether a read or a write (POLLIN, POLLOUT) would not block."""
     asked = select.poll()
-    asked.register(channel.fileno(), select.POLLIN)
+    asked.register(fd, kind)
     return bool(asked.poll(0))
 
 
@@ -1557,9 +1569,10 @@ def where(error: BaseException) -> str:
 
 
 def say(text: str) -> None:
-    """One line on stderr, if anybody is there to read it."""
+    """One line on stderr, if it goes without waiting: a pager or a stopped terminal must not stop a site."""
     try:
-        os.write(2, to_bytes(f"coserver keeper: {text}\n"))
+        if is_ready(2, select.POLLOUT):
+            os.write(2, to_bytes(f"coserver keeper: {text[:2000]}\n"))
     except OSError:
         pass
 
@@ -1594,7 +1607,10 @@ def main(words: list[str]) -> int:
         if default is None:
             say(USAGE)
             return 2
-        setattr(settings, name.replace("-", "_"), type(default)(value))
+        try:
+            setattr(settings, name.replace("-", "_"), type(default)(value))
+        except ValueError:
+            words = []
     if len(words) < 2:
         say(USAGE)
         return 2
