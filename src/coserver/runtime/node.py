@@ -16,6 +16,7 @@ import errno
 import hashlib
 import hmac
 import logging
+import os
 import random
 import signal
 import socket
