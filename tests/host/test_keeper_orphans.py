@@ -63,7 +63,7 @@ async def test_an_orphan_of_one_run_is_not_blamed_on_another(site: Site) -> None
 @on_a_loop
 async def test_when_two_runs_end_at_once_nobody_is_blamed_for_an_orphan_without_signs(site: Site) -> None:
     link = await site.node()
-    script = "setsid env -i sh -c 'echo $$; exec sleep 1000' & sleep 0.1; exec sleep 1000"
+    script = "setsid env -i sh -c 'echo $$; exec sleep 1000' & exec sleep 1000"
     link.spawn(site.spec("a#1", "sh", "-c", script, output=site.output("a")))
     link.spawn(site.spec("b#1", "sleep", "1000"))
     leaders = {(await heard(link, Started)).pid for _ in range(2)}
