@@ -117,7 +117,10 @@ def _unpack(package: str, root: Path) -> bool:
     names = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
     fresh = root.with_name(f"{root.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    try:
+        fresh.mkdir(parents=True)
+    except OSError:
+        return False
     unpacked = _apt("download", *names, cwd=fresh) is not None and all(
         subprocess.run(["dpkg-deb", "-x", deb, fresh], capture_output=True).returncode == 0
         for deb in fresh.glob("*.deb")
