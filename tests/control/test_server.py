@@ -17,7 +17,7 @@ from coserver.control.client import ControlClient
 from coserver.control.server import ControlServer
 from coserver.control.verbs import Verb
 from coserver.errors import Denied, NodeUnreachable, NotRunning, UnknownName
-from coserver.host import unix
+from coserver.runtime import unix
 
 
 class Word(msgspec.Struct, forbid_unknown_fields=True):

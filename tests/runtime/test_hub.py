@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from coserver.host import unix
 from coserver.model.names import Run
+from coserver.runtime import unix
 from coserver.runtime.hub import Hub, Told
 from coserver.wire.bridge import Hello, Message, Pong, State, Wake, Welcome, encode, from_node
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from coserver import errors
 from coserver.errors import CoserverError, NodeUnreachable, NotRunning
-from coserver.host import unix
+from coserver.runtime import unix
 
 _BY_CODE: dict[str, type[CoserverError]] = {
     error.code: error

@@ -2,8 +2,8 @@
 
 A node that takes over must not depend on a file that somebody may be editing, nor on an environment that is gone. The
 first node therefore leaves its configuration, secrets resolved, in a memory file that the keeper holds: nothing of it
-touches a disk, and it is gone with the keeper. It is a pickle of our own records, written and read by the same version of
-coserver and by nobody else; a node of another version reads the file anew.
+touches a disk, and it is gone with the keeper. It is a pickle of our own records, written and read by the same version
+of coserver and by nobody else; a node of another version reads the file anew.
 """
 
 from __future__ import annotations

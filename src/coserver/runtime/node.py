@@ -27,7 +27,6 @@ from typing import assert_never
 
 from coserver.config import Site
 from coserver.errors import CoserverError, UnknownName
-from coserver.host import unix
 from coserver.host.keeper_link import (
     ChildRow,
     Exited,
@@ -42,7 +41,7 @@ from coserver.host.keeper_link import (
 from coserver.model import service as rules
 from coserver.model.names import Run, Target, parse_key, resolve, suggestion
 from coserver.model.service import Began, Emptied, End, Ended, NotBegun, Readiness, Rules, Slot
-from coserver.runtime import slots
+from coserver.runtime import slots, unix
 from coserver.runtime.clock import boot_now, wall_now
 from coserver.runtime.hub import Hub, Told
 from coserver.runtime.service import Arrival, Service, Timer

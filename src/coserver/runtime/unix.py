@@ -1,23 +1,64 @@
-"""Unix sockets at paths of any length: an address holds 107 bytes, an opened directory leads to longer ones."""
+"""Unix sockets at paths of any length.
+
+The kernel takes at most 107 bytes of path. A longer one is reached through its directory, opened for the moment: the name
+`/proc/self/fd/N/name` is short, and the socket appears where it was meant to.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 LONGEST = 107
 
 
-@contextmanager
+@contextlib.contextmanager
 def short_name(path: Path) -> Iterator[str]:
-    """Yield a name under which the socket at `path` can be bound or connected to, within the block."""
-    if len(os.fsencode(path)) <= LONGEST:
-        yield str(path)
+    """Yield a name for `path` that a socket call accepts, valid inside the block."""
+    text = str(path)
+    if len(os.fsencode(text)) <= LONGEST:
+        yield text
         return
-    opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{opened}/{path.name}"
+        yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
-        os.close(opened)
+        os.close(directory)
+
+
+def listen(path: Path, *, backlog: int = 1024, mode: int = 0o600) -> socket.socket:
+    """Return a listening stream socket at `path`, in place of whatever was there.
+
+    The caller has to know that nobody listens there any more (the site's lock says so).
+    """
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        before = os.umask(0o777 & ~mode)
+        try:
+            with short_name(path) as name:
+                listener.bind(name)
+        finally:
+            os.umask(before)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def connect(path: Path, *, timeout: float | None = None) -> socket.socket:
+    """Return a stream socket connected to `path`. OSError as `connect` raises it; `timeout` in seconds."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.settimeout(timeout)
+        with short_name(path) as name:
+            client.connect(name)
+    except BaseException:
+        client.close()
+        raise
+    return client
