@@ -1,6 +1,6 @@
 """Unix sockets at paths of any length.
 
-The kernel takes at most 107 bytes of path. A longer one is reached through its directory, opened for the moment: the name
+The kernel takes at most 107 bytes of path. A longer one is reached through its directory, opened meanwhile: the name
 `/proc/self/fd/N/name` is short, and the socket appears where it was meant to.
 """
 
@@ -22,7 +22,7 @@ def short_name(path: Path) -> Iterator[str]:
     if len(os.fsencode(text)) <= LONGEST:
         yield text
         return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
