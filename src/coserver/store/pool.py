@@ -126,7 +126,7 @@ class Pool:
 
 
 @cache
-def _compiled(name: str) -> tuple[bytes, tuple[str, ...]]:
+def compiled(name: str) -> tuple[bytes, tuple[str, ...]]:
     """The statement with `$1` for its first parameter, and the parameters' names in order."""
     names: list[str] = []
 
@@ -151,7 +151,7 @@ def queue_up(cursor: psycopg.Cursor[Row], name: str, params: Mapping[str, Any]) 
     Numbers go as text whose type the statement says, because the driver would choose a type by size and so prepare
     the same statement several times.
     """
-    sql, names = _compiled(name)
+    sql, names = compiled(name)
     values = [params[key] for key in names]
     cursor.execute(sql, [str(value) if type(value) is int else value for value in values], prepare=True)
 
