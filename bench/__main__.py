@@ -30,7 +30,7 @@ class Sizes:
 
 
 FULL = Sizes(runs=5, jobs=60_000, singles=2_000, waits=300, rate=50.0)
-QUICK = Sizes(runs=1, jobs=3_000, singles=200, waits=30, rate=50.0)
+QUICK = Sizes(runs=1, jobs=1_000, singles=50, waits=10, rate=50.0)
 
 
 def main() -> int:
