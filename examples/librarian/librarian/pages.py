@@ -48,8 +48,8 @@ def problems(found: list[tuple[str, str]]) -> str:
     """The files that cannot be indexed."""
     rows = "".join(f"<dt>{escape(path)}</dt><dd>{escape(problem)}</dd>" for path, problem in found)
     intro = (
-        "The standard library tests itself with files that Python must refuse. The jobs that had to index them failed "
-        "with Python's own words, after one more try."
+        "Python must refuse these files; the standard library holds some on purpose, for its own tests. The jobs that "
+        "had to index them failed with Python's own words, after one more try."
         if found
         else "Every file that was looked at could be read."
     )
