@@ -95,6 +95,16 @@ async def test_an_end_by_signal_is_told_as_one(site: Site) -> None:
 
 
 @on_a_loop
+async def test_a_signal_right_behind_the_request_reaches_the_process(site: Site) -> None:
+    link = await site.node()
+    for number in range(20):
+        link.spawn(site.spec(f"a#{number}", "sleep", "1000"))
+        assert await link.signal(f"a#{number}", signal.SIGTERM, group=True)
+        await heard(link, Started)
+        assert (await heard(link, Exited)).signal == signal.SIGTERM
+
+
+@on_a_loop
 async def test_the_leader_keeps_its_process_id_until_its_end_is_acknowledged(site: Site) -> None:
     link = await site.node()
     link.spawn(site.spec("a#1", "true"))
@@ -153,6 +163,7 @@ def test_a_start_that_fails_says_where_and_why(
         failed = await heard(link, SpawnFailed, "a#1")
         assert failed.stage == stage
         assert says in failed.message
+        await eventually(lambda: len(children_of(site.pid)) == 2)  # node and output: it left no zombie
         site.kill_node()
         link = await site.node()
         (row,) = link.welcome.children
