@@ -36,7 +36,7 @@ def source(module: str, path: str, text: str, first: int, last: int) -> str:
     """A module's text, each line with an address of its own."""
     lines = "".join(
         f'<span id="L{number}"{" class=marked" if first <= number <= last else ""}>'
-        f'<a href="#L{number}">{number}</a>{escape(line)}\n</span>'
+        f"<b>{number}</b>{escape(line)}\n</span>"
         for number, line in enumerate(text.splitlines(), start=1)
     )
     return _page(
@@ -77,7 +77,7 @@ def _progress(progress: Progress) -> str:
     return (
         f'<section id="progress" aria-label="Progress of the index" data-done="{str(progress.done).lower()}">'
         f'<progress max="{max(progress.files, 1)}" value="{seen}" aria-label="Files looked at"></progress>'
-        f'<p><span data-show="words" aria-live="polite">{escape(in_words(progress))}</span> '
+        f'<p><span data-show="words">{escape(in_words(progress))}</span> '
         '<span data-show="jobs"></span> <a href="/problems">Unreadable files</a></p></section>'
     )
 
