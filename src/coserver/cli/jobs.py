@@ -191,11 +191,16 @@ def _row(info: JobInfo) -> list[str]:
         info.task,
         info.queue or "-",
         info.priority.name.lower(),
-        str(info.attempt),
+        str(_attempt(info)),
         duration(max(0.0, age)),
         "-" if took is None else f"{took * 1000:.0f} ms" if took < 1 else duration(took),
         f"{info.error.type}: {info.error.message}".splitlines()[0] if info.error else info.args,
     ]
+
+
+def _attempt(info: JobInfo) -> int:
+    """Return which attempt it is in, or ended with, from 1 as its function sees it; while it waits, how many it had."""
+    return info.attempt + (info.started_at is not None)
 
 
 def _as_dict(info: JobInfo) -> dict[str, Any]:
@@ -206,7 +211,7 @@ def _as_dict(info: JobInfo) -> dict[str, Any]:
         "state": info.state.name.lower(),
         "priority": info.priority.name.lower(),
         "args": _stored(info.args),
-        "attempt": info.attempt,
+        "attempt": _attempt(info),
         "crashes": info.crashes,
         "worker": info.worker,
         "created_at": _iso(info.created_at),
