@@ -11,7 +11,12 @@ install-dev: $(VENV)/installed-dev
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "cannot set up: no Python 3.11 or newer found; install one, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@# Debian leaves out of `python3` what makes virtual environments; root may fetch it, others are told.
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
+		else $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+			echo "cannot set up: this Python cannot make virtual environments; install its venv package" >&2; exit 1; }; fi; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
