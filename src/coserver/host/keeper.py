@@ -296,9 +296,9 @@ class Table:
     """The file that tells the next `up` what may be left if keeper and node both die.
 
     One JSON object per line: a header with boot id and PID namespace, then a line per process (key, pid,
-    start, mark), appended by that process itself before its exec. A line is never taken back; it names a
-    process by its start time, so one of a process that ended does no harm. The keeper writes the file anew
-    when most of it is of the past.
+    start, mark), appended by that process itself before its exec; for an orphan by the keeper, as it comes.
+    A line is never taken back; it names a process by its start time, so one of a process that ended does no
+    harm. The keeper writes the file anew when most of it is of the past.
     """
 
     __slots__ = ("_path", "_stale", "fd")
