@@ -35,9 +35,9 @@ def read(path: Path) -> str:
         return file.read()
 
 
-def definitions(source: str, module: str) -> list[Definition]:
-    """Divide a module's source. Raises SyntaxError, or ValueError for null characters."""
-    return list(_divide(ast.parse(source), module, "module", source.splitlines()))
+def definitions(source: str, module: str, path: str = "<unknown>") -> list[Definition]:
+    """Divide a module's source. Raises SyntaxError, which names `path`, or ValueError for null characters."""
+    return list(_divide(ast.parse(source, path), module, "module", source.splitlines()))
 
 
 def _divide(

@@ -38,7 +38,7 @@ def index_file(path: str) -> int:
         digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
         if digest == index.digest(path):
             return 0
-        definitions = reading.definitions(source, module)
+        definitions = reading.definitions(source, module, path)
     except (SyntaxError, ValueError) as error:
         index.put_problem(path, module, f"{type(error).__name__}: {error}")
         raise
