@@ -87,6 +87,76 @@ def look(runs: Iterable[RunIdentity] = ()) -> Snapshot:
 # ------------------------------------------------------------------------------------------------------------- members
 
 
+class Evidence:
+    """One look, arranged so that a run finds its own without passing over everybody else's.
+
+    Hundreds of runs are ended by the same look: each costs what belongs to it, not what the machine holds.
+    """
+
+    def __init__(self, table: ProcTable, marks: Mapping[int, str]) -> None:
+        self.table = table
+        self.marks = marks
+        self.houses: dict[int, list[Process]] = {}
+        """number → the processes whose session or group has that number"""
+        self.marked: dict[str, list[int]] = {}
+        self.children: dict[int, list[Member]] = {}
+        for process in table.values():
+            self.houses.setdefault(process.sid, []).append(process)
+            if process.pgid != process.sid:
+                self.houses.setdefault(process.pgid, []).append(process)
+            self.children.setdefault(process.ppid, []).append(process.member)
+        for pid, mark in marks.items():
+            self.marked.setdefault(mark, []).append(pid)
+
+    def seeds(
+        self,
+        run: RunIdentity,
+        known: Collection[Member],
+        foreign: Collection[int],
+        in_cgroup: Collection[int],
+    ) -> set[Member]:
+        """Those that belong to the run by evidence of their own. `foreign`: process ids whose houses are not its."""
+        number = run.leader.pid
+        leader = self.table.get(number)
+        number_is_the_leaders = run.held if leader is None else leader.start == run.leader.start
+        found = {member for member in (run.leader, *known) if self._is_there(member)}
+        if number_is_the_leaders:
+            found.update(process.member for process in self.houses.get(number, ()))
+        for pid in (*self.marked.get(run.mark, ()), *in_cgroup):
+            if pid in self.table:
+                found.add(self.table[pid].member)
+        for member in run.adopted:
+            if self._is_there(member):
+                process = self.table[member.pid]
+                if (
+                    self.marks.get(member.pid, run.mark) == run.mark
+                    and process.sid not in foreign
+                    and process.pgid not in foreign
+                ):
+                    found.add(member)
+        return found
+
+    def _is_there(self, member: Member) -> bool:
+        process = self.table.get(member.pid)
+        return process is not None and process.start == member.start
+
+    def family(self, seeds: Collection[Member], outside: Collection[Member]) -> set[Member]:
+        """`seeds` and all their descendants, without those `outside` and what hangs below them. Never PID 1."""
+        found: set[Member] = set()
+        waiting = list(seeds)
+        while waiting:
+            member = waiting.pop()
+            if member in found or member in outside or member.pid <= 1:
+                continue
+            found.add(member)
+            waiting += self.children.get(member.pid, ())
+        return found
+
+    def alive(self, members: Collection[Member]) -> frozenset[Member]:
+        """Those of `members`, all of the table, that still run."""
+        return frozenset(member for member in members if self.table[member.pid].alive)
+
+
 def members(
     table: ProcTable,
     run: RunIdentity,
@@ -97,28 +167,9 @@ def members(
     in_cgroup: Collection[int] = frozenset(),
 ) -> frozenset[Member]:
     """The processes of `run` that are alive. `known` is what earlier calls for this run returned, all together."""
-    number = run.leader.pid
-    leader = table.get(number)
-    number_is_the_leaders = run.held if leader is None else leader.start == run.leader.start
-    foreign = {member.pid for member in outside}
-
-    def belongs(process: Process) -> bool:
-        member = process.member
-        if member == run.leader or member in known:
-            return True
-        if number_is_the_leaders and number in (process.sid, process.pgid):
-            return True
-        if marks.get(process.pid) == run.mark or process.pid in in_cgroup:
-            return True
-        return (
-            member in run.adopted
-            and marks.get(process.pid, run.mark) == run.mark
-            and process.sid not in foreign
-            and process.pgid not in foreign
-        )
-
-    seeds = {process.member for process in table.values() if belongs(process)}
-    return frozenset(member for member in _family(table, seeds, outside) if table[member.pid].alive)
+    evidence = Evidence(table, marks)
+    seeds = evidence.seeds(run, known, {member.pid for member in outside}, in_cgroup)
+    return evidence.alive(evidence.family(seeds, outside))
 
 
 def unowned(
@@ -128,25 +179,10 @@ def unowned(
 
     `claimed` are the members of all runs and their leaders, `outside` the node and output.
     """
-    strangers = {process.member for process in table.values() if process.ppid == keeper.pid}
-    family = _family(table, strangers, {keeper, *claimed, *outside})
-    return frozenset(member for member in family if table[member.pid].alive)
-
-
-def _family(table: ProcTable, seeds: Collection[Member], outside: Collection[Member]) -> set[Member]:
-    """`seeds` and all their descendants, without those `outside` and what hangs below them. Never PID 1."""
-    children: dict[int, list[Member]] = {}
-    for process in table.values():
-        children.setdefault(process.ppid, []).append(process.member)
-    found: set[Member] = set()
-    waiting = list(seeds)
-    while waiting:
-        member = waiting.pop()
-        if member in found or member in outside or member.pid <= 1:
-            continue
-        found.add(member)
-        waiting += children.get(member.pid, ())
-    return found
+    evidence = Evidence(table, {})
+    return evidence.alive(
+        evidence.family(evidence.children.get(keeper.pid, []), {keeper, *claimed, *outside})
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- ending
@@ -184,7 +220,9 @@ class Round:
 
 def step(endings: Mapping[str, Ending], snapshot: Snapshot, outside: Collection[Member]) -> Round:
     """One round for all runs being ended. `outside`: keeper, node, output, and the leaders of the runs that go on."""
-    leaders = {ending.run.leader for ending in endings.values()}
+    evidence = Evidence(snapshot.table, snapshot.marks)
+    spared = {*outside, *(ending.run.leader for ending in endings.values())}
+    foreign = {member.pid for member in spared}
     worth = BLURRED_LOOK if snapshot.missed else CLEAR_LOOK
     ongoing: dict[str, Ending] = {}
     left: dict[str, frozenset[Member]] = {}
@@ -193,14 +231,13 @@ def step(endings: Mapping[str, Ending], snapshot: Snapshot, outside: Collection[
     empty = set()
     for key, ending in endings.items():
         run = ending.run
-        alive = members(
-            snapshot.table,
-            run,
-            ending.known,
-            snapshot.marks,
-            outside={*outside, *leaders} - {run.leader},
-            in_cgroup=snapshot.cgroups.get(run.cgroup, frozenset()) if run.cgroup else frozenset(),
-        )
+        in_cgroup = snapshot.cgroups.get(run.cgroup, frozenset()) if run.cgroup else frozenset()
+        # All leaders but its own are spared; one set serves all, its own leader taken out for the moment.
+        spared.discard(run.leader)
+        foreign.discard(run.leader.pid)
+        alive = evidence.alive(evidence.family(evidence.seeds(run, ending.known, foreign, in_cgroup), spared))
+        spared.add(run.leader)
+        foreign.add(run.leader.pid)
         after = replace(
             ending, known=ending.known | alive, empty_looks=0 if alive else ending.empty_looks + worth
         )
