@@ -58,6 +58,12 @@ def test_an_end_that_is_told_twice_is_recorded_once_and_only_the_last_are_kept(p
     state.close()
 
 
+def test_a_write_does_not_wait_for_the_disk(path: Path) -> None:
+    state = LocalState(path)
+    assert (state._db.pragma("journal_mode"), state._db.pragma("synchronous")) == ("wal", 1)
+    state.close()
+
+
 def test_the_secret_is_made_once(path: Path) -> None:
     state = LocalState(path)
     secret = state.secret()

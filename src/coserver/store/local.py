@@ -56,8 +56,9 @@ class LocalState:
         try:
             self._db = apsw.Connection(str(path))
             self._db.set_busy_timeout(5000)
-            self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
+            # One by one: a statement that yields a row holds up those behind it until the row is fetched.
+            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", _SCHEMA):
+                self._db.execute(statement).fetchall()
         except apsw.Error as error:
             raise StoreUnavailable(
                 f"cannot open the node's own state {path}: {error}; make its directory writable, or move the file away"
