@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from coserver.cli.context import Surroundings
-from coserver.errors import CoserverError, UsageError
+from coserver.errors import CoserverError, NotRunning, UsageError
 from coserver.model.names import suggestion
 
 # verb → (module of the command, its attribute, what it does). A module is imported when its verb is used.
@@ -101,8 +101,11 @@ def _greet(ctx: click.Context) -> None:
     if up:
         from coserver.cli.status import status
 
-        ctx.invoke(status)
-        return
+        try:
+            ctx.invoke(status)
+            return
+        except NotRunning:
+            pass  # the socket of a site that is down
     click.echo("No site is up here. Next:\n")
     click.echo("  coserver init      write a working coserver.toml")
     click.echo("  coserver up        start the site")
