@@ -16,9 +16,10 @@ the order of priority, then of arrival, over coroutines and plain functions alik
 `for_loop`, plain functions in `for_pool`; the runner that picks one up asks `begin`, which says no if the job was
 given back in the meantime.
 
-When a job had to be given back because it did not begin in time, its kind (coroutine or plain) in its queue is
-*shut*: nothing of that kind is claimed for the queue until one of them begins or ends. So a blocked loop does not
-claim and give back in circles.
+What had to be given back because it did not begin in time is not claimed again at once, or a blocked loop would claim
+and give back in circles. If the job was handed out, its kind of runner (loop or threads) is *stuck*, and nothing of its
+kind is claimed until such a runner shows a sign of life, by asking to begin something or by finishing. If it waited for
+a slot, its queue is *shut* until some slot becomes free.
 
 A queue is *stocked* while the store may have jobs of it for us: from the moment we are roused until a claim with room
 for it comes back short.
@@ -48,15 +49,18 @@ _NEVER = 1 << 60
 
 
 class Job:
-    """A claimed job with its queue, its kind (COROUTINE or PLAIN) and when it came (monotonic seconds)."""
+    """A claimed job with its queue, its kind (COROUTINE or PLAIN), when it came (monotonic seconds) and as which, and
+    whether it has been handed out."""
 
-    __slots__ = ("came", "claimed", "kind", "line")
+    __slots__ = ("came", "claimed", "handed", "kind", "line", "number")
 
-    def __init__(self, claimed: Claimed, line: Line, kind: int, came: float) -> None:
+    def __init__(self, claimed: Claimed, line: Line, kind: int, came: float, number: int) -> None:
         self.claimed = claimed
         self.line = line
         self.kind = kind
         self.came = came
+        self.number = number
+        self.handed = False
 
 
 class Line:
@@ -84,7 +88,7 @@ class Line:
         self.waiting: tuple[deque[Job], deque[Job]] = (deque(), deque())  # by kind
         self.reserved = 0  # asked for by lanes on their way
         self.stocked = True
-        self.shut = [False, False]  # by kind
+        self.shut = False
         self.pace = batch.FIRST_PACE
         self.finished = (
             0  # since the pace was measured, in `busy` seconds, and since `busy_since` if anything is held
@@ -167,10 +171,12 @@ class Desk:
         self._lock = threading.Lock()
         self._waiting = 0  # over all lines, as the following
         self._out = 0
+        self._came = 0  # ever
         self._out_plain = 0
         self._reserved = 0
         self._handed: set[Job] = set()
         self._begun: set[Job] = set()
+        self._stuck = [False, False]  # by kind
         self._orphans: set[Job] = set()  # begun under an incarnation that is dead
         self._done: list[Outcome] = []
         self._done_since = 0.0
@@ -183,6 +189,7 @@ class Desk:
         self._paused = False
         self._leaving = False
         self._doubtful = False
+        self._shut = False  # whether any line is
         self._look_for_old = inf
 
     # Lanes ----------------------------------------------------------------------------------------------------
@@ -214,7 +221,7 @@ class Desk:
             ahead_in_all = 0
             for line in self._lines.values():
                 line.measure(now)
-                if all(line.shut):
+                if line.shut or all(self._stuck):
                     continue
                 ahead = line.ahead(now)
                 ahead_in_all += ahead
@@ -255,12 +262,17 @@ class Desk:
         rooms: list[tuple[str, int]] = []
         for line in self._lines.values() if go.limit else ():
             some = min(self._room(line, line.ahead(now)), go.limit)
-            if some > 0 and (line.stocked or go.everywhere) and not all(line.shut):
-                rooms.append((line.queue, some))
-                line.reserved += some
-                for shut, of_kind in zip(line.shut, self._pairs[line.queue], strict=True):
-                    if not shut:
-                        pairs += of_kind
+            if some > 0 and (line.stocked or go.everywhere) and not line.shut:
+                offered = [
+                    pair
+                    for stuck, of_kind in zip(self._stuck, self._pairs[line.queue], strict=True)
+                    if not stuck
+                    for pair in of_kind
+                ]
+                if offered:
+                    rooms.append((line.queue, some))
+                    line.reserved += some
+                    pairs += offered
         limit = go.limit if pairs else 0
         self._reserved += limit
         return Load(done, Want(limit, pairs, rooms))
@@ -270,14 +282,15 @@ class Desk:
         with self._lock:
             self._land(load)
             brought: dict[str, int] = {}
-            for row in claimed:
+            for number, row in enumerate(claimed, self._came):
                 line = self._lines[row.queue]
                 brought[row.queue] = brought.get(row.queue, 0) + 1
                 if line.idle():
                     line.busy_since = now
                 kind = self._kinds[row.task]
-                line.waiting[kind].append(Job(row, line, kind, now))
+                line.waiting[kind].append(Job(row, line, kind, now, number))
             self._waiting += len(claimed)
+            self._came += len(claimed)
             for queue in brought:
                 self._order(self._lines[queue])
             if load.want.limit and len(claimed) < load.want.limit:
@@ -346,24 +359,29 @@ class Desk:
 
     def begin(self, job: Job) -> bool:
         """The runner begins the job now; False when the job was given back and must not begin."""
+        if self._stuck[job.kind]:
+            self._unstick(job.kind)
         self._begun.add(job)  # first, so that the job is seen at every moment
         try:
             self._handed.remove(job)
         except KeyError:
             self._begun.discard(job)
             return False
-        if job.line.shut[job.kind]:
-            self._open(job)
         return True
+
+    def _unstick(self, kind: int) -> None:
+        with self._lock:
+            self._stuck[kind] = False
+            self._stock()
+        self._rouse_lane()
 
     def finish(self, job: Job, outcome: Outcome, now: float, *, in_loop: bool) -> None:
         """A job that had begun has ended. `in_loop`: the caller is the event loop and looks into `for_loop` itself."""
         line = job.line
         with self._lock:
             self._begun.discard(job)
-            if line.shut[job.kind]:
-                self._open(job)
             line.finished += 1
+            self._stuck[job.kind] = False
             self._free(job, now)
             if orphan := job in self._orphans:
                 self._orphans.discard(job)
@@ -383,11 +401,6 @@ class Desk:
         if orphan:
             self._late([outcome])
 
-    @staticmethod
-    def _open(job: Job) -> None:
-        job.line.shut[job.kind] = False
-        job.line.stocked = True
-
     def _free(self, job: Job, now: float) -> None:
         """Give the slot of a job back that was handed out."""
         line = job.line
@@ -398,6 +411,11 @@ class Desk:
             self._out_plain -= 1
         if line.idle():
             line.busy += now - line.busy_since
+        if self._shut:
+            self._shut = False
+            for each in self._lines.values():
+                each.stocked |= each.shut
+                each.shut = False
 
     def _hand_out(self) -> bool:
         """Hand out what slots allow; True when the loop got something."""
@@ -419,6 +437,7 @@ class Desk:
             self._waiting -= 1
             self._out += 1
             job.line.out += 1
+            job.handed = True
             self._handed.add(job)
             if job.kind == PLAIN:
                 self._out_plain += 1
@@ -454,25 +473,30 @@ class Desk:
 
     def _give_back_old(self, now: float) -> None:
         oldest = inf
+        limit = now - batch.UNSTARTED
 
         def keep(job: Job) -> bool:
             nonlocal oldest
-            if now - job.came >= batch.UNSTARTED:
-                job.line.shut[job.kind] = True
-                return False
-            oldest = min(oldest, job.came)
-            return True
+            if job.came > limit:
+                oldest = min(oldest, job.came)
+            return job.came > limit
 
-        self._give_back(keep, now)
+        back = self._give_back(keep, now)
+        for job in back:
+            if job.handed or (job.kind == PLAIN and self._out_plain >= self._threads):
+                self._stuck[job.kind] = True
+            elif self._out:  # else no slot could become free
+                job.line.shut = self._shut = True
         self._look_for_old = oldest + batch.UNSTARTED
 
-    def _give_back(self, keep: Callable[[Job], bool], now: float) -> None:
+    def _give_back(self, keep: Callable[[Job], bool], now: float) -> list[Job]:
         back = self._take_unbegun(keep, now)
         if back:
             if not self._done:
                 self._done_since = now
             self._done += [Release(job.claimed.id, job.claimed.claim) for job in back]
             self._urgent = True
+        return back
 
     def _take_unbegun(self, keep: Callable[[Job], bool], now: float) -> list[Job]:
         """Remove and return the jobs that have not begun, except those to be kept."""
@@ -580,8 +604,8 @@ class Desk:
         return list(self._begun)
 
 
-def _order(job: Job) -> tuple[int, float]:
-    return job.claimed.priority, job.came
+def _order(job: Job) -> tuple[int, int]:
+    return job.claimed.priority, job.number
 
 
 def _key(of: Claimed | Outcome) -> Key:

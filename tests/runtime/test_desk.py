@@ -1,0 +1,368 @@
+"""The desk alone: no threads, no loop, no store; time is a number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from coserver.model.batch import FLUSH, UNSTARTED, Park, Wait
+from coserver.model.job import Claimed, Outcome, Release, Succeeded
+from coserver.runtime.desk import COROUTINE, PLAIN, Desk, Job, Load
+
+KINDS = {"soft": COROUTINE, "hard": PLAIN}
+
+
+def row(job: int, task: str = "soft", queue: str = "a", priority: int = 1, claim: int = 1) -> Claimed:
+    return Claimed(job, claim, task, queue, "[]", 0, 0, priority, 0, None)
+
+
+def done(job: Job) -> Succeeded:
+    return Succeeded(job.claimed.id, job.claimed.claim, None, 0, 0)
+
+
+class Bench:
+    """A desk and what it asked for."""
+
+    def __init__(self, queues: dict[str, int] | None = None, **more: Any) -> None:
+        self.roused: Counter[str] = Counter()
+        self.late: list[Outcome] = []
+        given: dict[str, Any] = {"concurrency": 100, "threads": 2, "lanes": 1, **more}
+        self.desk = Desk(
+            queues or {"a": 2},
+            KINDS,
+            rouse_loop=lambda: self.roused.update(["loop"]),
+            rouse_lane=lambda: self.roused.update(["lane"]),
+            late=self.late.extend,
+            **given,
+        )
+
+    def next(self, now: float) -> Load | Park | Wait:
+        return self.desk.next(now, main=True)
+
+    def load(self, now: float) -> Load:
+        step = self.next(now)
+        assert isinstance(step, Load)
+        return step
+
+    def bring(self, *rows: Claimed, now: float = 0.0) -> None:
+        self.desk.settle(self.load(now), rows, now)
+
+    def run(self, now: float) -> Job:
+        """Begin and finish the next coroutine."""
+        job = self.desk.for_loop.popleft()
+        assert self.desk.begin(job)
+        self.desk.finish(job, done(job), now, in_loop=True)
+        return job
+
+
+def test_it_begins_by_looking_for_as_much_as_it_can_take() -> None:
+    bench = Bench({"a": 2, "b": 3})
+    want = bench.load(0.0).want
+    assert want.limit >= 5
+    assert dict(want.room).keys() == {"a", "b"}
+    assert set(want.pairs) == {(queue, task) for queue in ("a", "b") for task in ("soft", "hard")}
+
+
+def test_slots_of_a_queue_and_of_all_are_kept() -> None:
+    bench = Bench({"a": 2, "b": 2}, concurrency=3)
+    bench.bring(*[row(n) for n in range(1, 5)], *[row(n, queue="b") for n in range(5, 9)])
+    assert bench.roused["loop"] == 1
+    assert [job.claimed.id for job in bench.desk.for_loop] == [1, 2, 5]
+
+
+def test_what_is_freed_goes_to_the_next_by_priority_then_by_arrival_whatever_its_kind() -> None:
+    bench = Bench({"a": 1}, threads=1)
+    low = [row(1, priority=2), row(2, "hard", priority=2), row(3, priority=2)]
+    bench.bring(*low, row(4, "hard", priority=0), row(5, priority=1))
+    order = []
+    for moment in range(5):
+        if bench.desk.for_loop:
+            job = bench.desk.for_loop.popleft()
+        else:
+            found = bench.desk.for_pool.get_nowait()
+            assert found is not None
+            job = found
+        assert bench.desk.begin(job)
+        order.append(job.claimed.id)
+        bench.desk.finish(job, done(job), 0.002 + moment / 1000, in_loop=True)
+    assert order == [4, 5, 1, 2, 3]
+
+
+def test_plain_functions_that_wait_for_a_thread_do_not_hold_up_coroutines() -> None:
+    bench = Bench({"a": 10}, threads=1)
+    bench.bring(row(1, "hard"), row(2, "hard"), row(3), row(4))
+    assert bench.desk.for_pool.qsize() == 1
+    assert [job.claimed.id for job in bench.desk.for_loop] == [3, 4]
+
+
+def test_what_has_not_begun_in_time_goes_back_and_is_not_fetched_again_until_something_moves() -> None:
+    bench = Bench({"a": 2})
+    bench.bring(*[row(n) for n in range(1, 6)])
+    first = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(first)
+    second = bench.desk.for_loop.popleft()  # a task was made for it, but the loop is blocked by the first
+    load = bench.load(UNSTARTED)
+    assert [(one.id, one.claim) for one in load.done if isinstance(one, Release)] == [
+        (3, 1),
+        (4, 1),
+        (5, 1),
+        (2, 1),
+    ]
+    assert all(task == "hard" for _, task in load.want.pairs)
+    bench.desk.settle(load, [], UNSTARTED)
+    assert not bench.desk.begin(second)
+    bench.desk.finish(first, done(first), UNSTARTED + 1, in_loop=True)
+    assert ("a", "soft") in bench.load(UNSTARTED + 1).want.pairs
+
+
+def test_a_finish_is_carried_at_once_when_nothing_else_is_to_do() -> None:
+    bench = Bench()
+    bench.bring(row(1))
+    assert isinstance(bench.next(0.0), Wait)
+    bench.run(0.001)
+    assert bench.roused["lane"] == 1
+    assert [one.id for one in bench.load(0.001).done] == [1]
+
+
+def test_a_finish_beside_others_waits_at_most_flush() -> None:
+    bench = Bench({"a": 2})
+    bench.bring(row(1), row(2))
+    bench.run(0.001)
+    step = bench.next(0.002)
+    assert isinstance(step, Wait)
+    assert step.seconds == pytest.approx(FLUSH - 0.001)
+    assert [one.id for one in bench.load(0.001 + FLUSH).done] == [1]
+
+
+def test_an_empty_store_leads_to_sleep_and_a_wake_to_a_look() -> None:
+    bench = Bench()
+    bench.bring()
+    assert bench.next(0.0) == Park()
+    bench.desk.parked(more=False)
+    assert isinstance(bench.next(0.0), Wait)
+    bench.desk.wake()
+    assert bench.roused["lane"] == 1
+    assert bench.load(1.0).want.limit > 0
+
+
+def test_a_store_that_says_there_is_more_but_gives_nothing_is_asked_once_per_sleep() -> None:
+    bench = Bench()
+    bench.bring()
+    assert bench.next(0.0) == Park()
+    bench.desk.parked(more=True)
+    bench.bring()
+    assert isinstance(bench.next(0.0), Wait)
+
+
+def test_a_full_queue_does_not_keep_an_empty_one_from_sleep_and_gets_more_as_it_frees_up() -> None:
+    bench = Bench({"a": 1, "b": 1})
+    load = bench.load(0.0)
+    bench.desk.settle(load, [row(1), row(2), row(3)], 0.0)  # all that there was room for in a; none in b
+    step = bench.next(1.0)
+    while isinstance(step, Load):
+        bench.desk.settle(step, [], 1.0)
+        step = bench.next(1.0)
+    assert step == Park()
+    bench.desk.parked(more=False)
+    assert isinstance(bench.next(1.0), Wait)
+
+
+def test_pausing_gives_back_and_claims_nothing_until_resumed() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2), row(3))
+    job = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(job)
+    bench.desk.pause()
+    load = bench.load(0.0)
+    assert {one.id for one in load.done} == {2, 3}
+    assert load.want.limit == 0
+    bench.desk.settle(load, [], 0.0)
+    bench.desk.finish(job, done(job), 0.1, in_loop=True)
+    last = bench.load(0.1)
+    assert (len(last.done), last.want.limit) == (1, 0)
+    bench.desk.settle(last, [], 0.1)
+    assert isinstance(bench.next(0.2), Wait)
+    bench.desk.resume()
+    assert bench.load(0.3).want.limit > 0
+
+
+def test_what_arrives_while_pausing_goes_straight_back() -> None:
+    bench = Bench()
+    load = bench.load(0.0)
+    bench.desk.pause()
+    bench.desk.settle(load, [row(1), row(2)], 0.0)
+    assert not any(bench.desk.begin(job) for job in bench.desk.for_loop)
+    assert {one.id for one in bench.load(0.0).done} == {1, 2}
+
+
+def test_after_a_lost_trip_nothing_is_claimed_until_it_is_known_what_happened() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2))
+    bench.run(0.0)
+    load = bench.load(FLUSH)
+    bench.desk.lost(load)
+    assert bench.desk.doubtful
+    at_hand, others, carried = bench.desk.belongings()
+    assert (at_hand, others, [one.id for one in carried]) == ({(2, 1)}, set(), [1])
+    bench.run(0.01)
+    at_hand, others, carried = bench.desk.belongings()
+    assert (at_hand, others) == (set(), {(2, 1)})
+    bench.desk.reconciled([*carried, Release(9, 1)], {(7, 1)}, 0.02)
+    assert not bench.desk.doubtful
+    assert [one.id for one in bench.load(0.02).done] == [1, 9, 2]
+
+
+def test_what_the_store_gave_to_others_is_forgotten_if_it_has_not_begun() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2))
+    bench.desk.lost(bench.load(1.0))
+    bench.desk.reconciled([], {(1, 1), (2, 1)}, 1.0)
+    assert not any(bench.desk.begin(job) for job in bench.desk.for_loop)
+    assert bench.desk.settled()
+
+
+def test_outcomes_of_a_dead_incarnation_are_late() -> None:
+    bench = Bench({"a": 2})
+    bench.bring(row(1), row(2), row(3))
+    running = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(running)
+    bench.run(0.0)
+    assert bench.desk.forget(0.0) == 1
+    assert [one.id for one in bench.late] == [2]
+    bench.desk.finish(running, done(running), 0.1, in_loop=True)
+    assert [one.id for one in bench.late] == [2, 1]
+    assert bench.desk.settled()
+
+
+def test_a_loop_that_finishes_a_job_itself_is_not_roused_but_threads_rouse_it() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2), row(3))
+    before = bench.roused["loop"]
+    bench.run(0.0)
+    assert bench.roused["loop"] == before
+    job = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(job)
+    bench.desk.finish(job, done(job), 0.1, in_loop=False)
+    assert bench.roused["loop"] == before + 1
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever happens in whatever order: no job is lost, doubled, or run beyond its slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.bench = Bench({"a": 2, "b": 3}, concurrency=4, threads=2, lanes=2)
+        self.ids = count(1)
+        self.store: dict[int, str] = {}  # id → "ready", "running", "done"
+        self.claims: Counter[int] = Counter()
+        self.flying: list[Load] = []
+        self.running: list[Job] = []
+        self.runs: Counter[int] = Counter()
+        self.facts: dict[int, tuple[str, str]] = {}
+
+    @rule(task=st.sampled_from(["soft", "hard"]), queue=st.sampled_from("ab"), number=st.integers(1, 8))
+    def submit(self, task: str, queue: str, number: int) -> None:
+        for _ in range(number):
+            job = next(self.ids)
+            self.store[job] = "ready"
+            self.facts[job] = (task, queue)
+        self.bench.desk.wake()
+
+    @rule(seconds=st.sampled_from([0.0, 0.001, 0.01, 0.2]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: len(self.flying) < 2)
+    @rule()
+    def look(self) -> None:
+        match self.bench.desk.next(self.now, main=not self.flying):
+            case Load() as load:
+                self.flying.append(load)
+            case Park():
+                self.bench.desk.parked(more="ready" in self.store.values())
+            case Wait():
+                pass
+
+    @precondition(lambda self: self.flying)
+    @rule(which=st.integers(0, 1))
+    def land(self, which: int) -> None:
+        load = self.flying.pop(which % len(self.flying))
+        for one in load.done:
+            assert self.store[one.id] == "running"
+            assert self.claims[one.id] == one.claim
+            self.store[one.id] = "ready" if isinstance(one, Release) else "done"
+        room = dict(load.want.room)
+        claimed = []
+        for job, state in self.store.items():
+            task, queue = self.facts[job]
+            if (
+                state == "ready"
+                and (queue, task) in load.want.pairs
+                and room[queue]
+                and len(claimed) < load.want.limit
+            ):
+                room[queue] -= 1
+                self.store[job] = "running"
+                self.claims[job] += 1
+                claimed.append(row(job, task, queue, claim=self.claims[job]))
+        self.bench.desk.settle(load, claimed, self.now)
+
+    @rule()
+    def begin(self) -> None:
+        desk = self.bench.desk
+        while desk.for_loop or not desk.for_pool.empty():
+            job = desk.for_loop.popleft() if desk.for_loop else desk.for_pool.get_nowait()
+            assert job is not None
+            if desk.begin(job):
+                assert self.claims[job.claimed.id] == job.claimed.claim
+                self.running.append(job)
+                self.runs[job.claimed.id] += 1
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 9))
+    def finish(self, which: int) -> None:
+        job = self.running.pop(which % len(self.running))
+        self.bench.desk.finish(job, done(job), self.now, in_loop=True)
+
+    @rule()
+    def pause(self) -> None:
+        self.bench.desk.pause()
+        self.bench.desk.resume()
+
+    @invariant()
+    def slots_are_kept(self) -> None:
+        queues = Counter(job.line.queue for job in self.running)
+        assert queues["a"] <= 2
+        assert queues["b"] <= 3
+        assert len(self.running) <= 4
+        assert sum(job.kind == PLAIN for job in self.running) <= 2
+
+    @invariant()
+    def nothing_runs_twice(self) -> None:
+        assert all(times == 1 for times in self.runs.values())
+
+    def teardown(self) -> None:
+        """Left alone with a healthy store, everything ends."""
+        for _ in range(10_000):
+            if all(state == "done" for state in self.store.values()) and self.bench.desk.settled():
+                return
+            self.look() if len(self.flying) < 2 else None
+            while self.flying:
+                self.land(0)
+            self.begin()
+            while self.running:
+                self.finish(0)
+            self.now += 0.01
+            self.bench.desk.wake()
+        raise AssertionError(f"never done: {self.store}")
+
+
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
