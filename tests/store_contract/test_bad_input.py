@@ -171,11 +171,9 @@ def test_a_url_that_names_no_store_is_a_usage_error(url: str) -> None:
 
 
 def test_a_broken_connection_is_reported_once_and_the_next_call_works(
-    store_url: str, postgres: Server
+    postgres_url: str, postgres: Server
 ) -> None:
-    if store_url.startswith("sqlite"):
-        pytest.skip("a file has no connection to lose")
-    store = open_store(store_url)
+    store = open_store(postgres_url)
     worker = join(store)
     store.submit([job(), job()])
     [one, _] = claim(store, worker)

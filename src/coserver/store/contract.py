@@ -43,7 +43,8 @@ class Exchange:
     """What one round trip brought.
 
     `claimed`: jobs now running under this worker, best first. A job with `crashes > 0` comes alone. `stale`: ids of
-    finishes that changed nothing because the fence no longer fits. `next_due`: µs until the earliest scheduled job of
+    outcomes that changed nothing because the fence no longer fits (an end that the store has already recorded, told
+    once more after a lost reply, is none of them). `next_due`: µs until the earliest scheduled job of
     the store is due, None when there is none (or not looked up because jobs were claimed). `live`: False when this
     worker's incarnation is dead: nothing was claimed, and it must register anew.
     """

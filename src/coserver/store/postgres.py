@@ -331,8 +331,13 @@ class PostgresStore:
         header = rows.pop(0)
         stale: list[int] = []
         if header[0] < len(ended):
-            settled = {row[0]: row[1] for row in run(connection, "settled", {"ids": int_array(ids)})}
-            stale = [o.id for o in ended if settled.get(o.id) != o.claim]
+            settled = set(run(connection, "settled", {"ids": int_array(ids)}))
+            stale = [
+                o.id
+                for o in ended
+                if (o.id, o.claim, State.SUCCEEDED if isinstance(o, Succeeded) else State.FAILED)
+                not in settled
+            ]
         fitted = {row[0] for row in back}
         returned: list[Retry | Release] = [*batch.retries, *batch.releases]
         stale += [o.id for o in returned if o.id not in fitted]

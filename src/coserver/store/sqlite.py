@@ -624,9 +624,9 @@ class SQLiteStore:
         fit = database.many(_sql("finish"), rows) == len(rows)
         ids = dumps([row[5] for row in rows])
         if not fit:
-            ended = {row[0]: row[1] for row in database.all(_sql("settled"), {"ids": ids})}
-            stale = [row[5] for row in rows if ended.get(row[5]) != row[6]]
-            ids = dumps([row[5] for row in rows if ended.get(row[5]) == row[6]])
+            ended = {row[:2] for row in database.all(_sql("settled"), {"ids": ids}) if row[2] == state}
+            stale = [row[5] for row in rows if row[5:7] not in ended]
+            ids = dumps([row[5] for row in rows if row[5:7] in ended])
         queues = Counter(
             queue for (queue,) in database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
         )
