@@ -1109,7 +1109,7 @@ class Keeper:
         try:
             self.hear(helper)
         except EOFError:
-            self.hang_up(helper, "closed its connection")
+            self.hang_up(helper, "closed its connection", self.settings.abort)  # most often it is dying
 
     def hear(self, helper: Helper) -> None:
         """Carry out what one read brings. A helper that talks nonsense is ended; it is started again like
@@ -1126,18 +1126,21 @@ class Keeper:
         except (FrameError, LookupError, TypeError, ValueError, AttributeError) as error:
             self.hang_up(helper, f"does not speak the protocol ({type(error).__name__}: {error})")
 
-    def hang_up(self, helper: Helper, reason: str) -> None:
-        """A connection came to its end before the process: no use to wait for it, unless it was asked to
-        leave."""
+    def hang_up(self, helper: Helper, reason: str, patience: float = 0.0) -> None:
+        """A connection came to its end before the process: no use to wait for it longer than `patience`,
+        unless it was asked to leave."""
         if helper.channel is None:
             return
         self.forget(helper.channel.fileno())
         helper.channel.close()
         helper.channel = None
-        leaving = self.finishing if helper is self.node else self.closing
-        if helper.pid and not leaving:
-            if os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                say(f"the {helper.name} {reason}: ending it")
+        if not (self.finishing if helper is self.node else self.closing):
+            self.after("kill " + helper.name, patience, lambda _: self.end_helper(helper, reason))
+
+    def end_helper(self, helper: Helper, reason: str) -> None:
+        """KILL a helper that is of no more use, and what it started itself."""
+        if helper.pid:
+            say(f"the {helper.name} {reason}: ending it")
             self.send_signal(helper.pid, signal.SIGKILL, group=True)
 
     def tell(self, helper: Helper, message: Message, descriptors: Sequence[int] = ()) -> None:
@@ -1226,6 +1229,7 @@ class Keeper:
 
     def output_ended(self, code: int | None, number: int | None) -> None:
         """Start another one, unless there is nothing to read any more."""
+        self.cancel("kill output")
         if self.closing and not self.streams:
             return
         say(f"output ended ({status_text(code, number)}): starting another")
