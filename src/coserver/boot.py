@@ -75,7 +75,7 @@ async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached:
         LocalState(places.node_db),
         lambda node: _upkeep(site, node),
         environ=os.environ,
-        printer=printer_argv(site.file, profile=profile) if attached else None,
+        show=printer_argv(site.file, profile=profile) if attached else None,
     )
     server = ControlServer(Desk(node, Figures()))
 

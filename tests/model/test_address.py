@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver.model.address import Address, TcpAddress, UnixAddress, parse_address
+from coserver.model.address import Address, TcpAddress, UnixAddress, parse_address, url
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,18 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse_address(text)
     except ValueError as error:
         assert str(error).startswith("cannot ")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("127.0.0.1:80", "http://127.0.0.1:80"),
+        ("0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("tcp:[::]:8000", "http://127.0.0.1:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("shop.test:8000", "http://shop.test:8000"),
+        ("unix:run/web.sock", "unix:run/web.sock"),
+    ],
+)
+def test_an_address_is_shown_as_what_a_browser_takes(text: str, shown: str) -> None:
+    assert url(parse_address(text)) == shown

@@ -8,11 +8,12 @@ from typing import Any
 
 from coserver import __version__
 from coserver.model import service as rules
+from coserver.model.address import url
 from coserver.model.job import Counts, State
 from coserver.model.names import Target
 from coserver.model.service import Slot
 from coserver.runtime.clock import boot_now
-from coserver.runtime.node import Node, url_of
+from coserver.runtime.node import Node
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -90,7 +91,7 @@ async def status(node: Node, figures: Figures) -> dict[str, Any]:
                     (word for word in _WORST_FIRST if any(p["state"] == word for p in processes)), "stopped"
                 ),
                 "ready": bool(processes) and all(p["ready"] for p in processes),
-                "url": url_of(str(config.bind)) if config.bind is not None else None,
+                "url": url(config.bind) if config.bind is not None else None,
                 "held_stopped": held,
                 "processes": processes,
             }

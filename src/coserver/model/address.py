@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 _TCP = re.compile(
     r"(?:tcp:)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\[\]/\s]*)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -55,3 +56,16 @@ def parse_address(text: str) -> Address:
     if port > 65_535:
         raise ValueError(f'cannot use "{text}" as an address: the port must be at most 65535')
     return TcpAddress(found["v6"] or found["host"], port)
+
+
+def url(address: Address) -> str:
+    """Return what a person types into a browser to reach it; one of all interfaces is shown as this host's."""
+    match address:
+        case UnixAddress():
+            return str(address)
+        case TcpAddress("" | "0.0.0.0" | "::", port):
+            return f"http://127.0.0.1:{port}"
+        case TcpAddress(host, port):
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        case _:
+            assert_never(address)

@@ -34,16 +34,17 @@ from coserver.host.keeper_link import (
     KeeperLink,
     SpawnFailed,
     SpawnRefused,
-    SpawnSpec,
     Started,
     Terminate,
 )
 from coserver.model import service as rules
+from coserver.model.address import url
 from coserver.model.names import Run, Target, parse_key, resolve, suggestion
 from coserver.model.service import Began, Emptied, End, Ended, NotBegun, Readiness, Rules, Slot
-from coserver.runtime import slots, unix
+from coserver.runtime import printer, slots, unix
 from coserver.runtime.clock import boot_now, wall_now
 from coserver.runtime.hub import Hub, Told
+from coserver.runtime.printer import Printer, Show
 from coserver.runtime.service import Arrival, Service, Timer
 from coserver.runtime.spawning import CannotSpawn, Places, base_environment, spawn_spec
 from coserver.runtime.started import read_started
@@ -55,8 +56,6 @@ from coserver.store.local import Intent, LocalState, Wanted
 log = logging.getLogger("coserver")
 
 LOST_KEEPER_STATUS = 70
-PRINTER = "coserver/printer#"
-PRINTER_PATIENCE = 3.0
 
 
 class Node:
@@ -71,9 +70,9 @@ class Node:
         make_upkeep: Callable[[Node], Upkeep],
         *,
         environ: Mapping[str, str],
-        printer: Sequence[str] | None = None,
+        show: Sequence[str] | None = None,
     ) -> None:
-        """`environ` is the node's own environment; `printer` the command that shows the site on the terminal that the
+        """`environ` is the node's own environment; `show` the command that shows the site on the terminal that the
         keeper was started on, None when there is none."""
         self.site = site
         self.places = places
@@ -82,9 +81,8 @@ class Node:
         self.services: dict[str, Service] = {}
         self.phase = "starting"
         self._environ = environ
-        self._printer = printer
-        self._printing: str | None = None
-        self._printed = asyncio.Event()
+        self._show = show
+        self._printer = Printer(link)
         self._secret = state.secret()
         self._instance = hashlib.sha256(self._secret).hexdigest()[:12]
         self._pids: dict[str, tuple[int, int]] = {}
@@ -129,7 +127,10 @@ class Node:
         else:
             log.warning("a new node has taken over %d processes", len(self._pids))
         self.phase = "running"
-        self._start_printer()
+        if self._show is not None:
+            env = base_environment(self._environ)
+            show = Show(self._show, env, str(self.places.state), self._instance)
+            self._printer.start(show, int(boot_now() * 1e6))
         if welcome.terminate is not None:
             self._terminate(welcome.terminate)
         else:
@@ -186,8 +187,8 @@ class Node:
                     slot = slots.load(rest)
                 self.services[name].restore(int(index), replace(slot, run=newest))
         for row in rows:
-            if row.key.startswith(PRINTER):
-                self._take_over_printer(row)
+            if row.key.startswith(printer.KEY):
+                self._printer.take_over(row)
             run = parse_key(row.key)
             if run is None or run.service not in self.services:
                 continue
@@ -321,7 +322,7 @@ class Node:
                 break
         await self._end_unowned()
         log.info("everything has stopped")
-        await self._stop_printer()
+        await self._printer.stop()
         self._leave.set()
 
     async def _end_unowned(self) -> None:
@@ -341,12 +342,11 @@ class Node:
         """Without a keeper nothing can be started or learnt: stop what lives, record that nobody saw it end."""
         log.critical("the keeper is gone (%s); stopping everything", reason)
         self.phase = "stopping"
-        printer = self._pids.pop(self._printing or "", None)
         grace = max((config.stop.timeout for config in self.site.services.values()), default=0.0)
         await self.sweeper.end(self._pids.values(), grace=grace)
         log.info("everything has stopped")
-        if printer is not None:
-            await self.sweeper.end([printer], grace=PRINTER_PATIENCE)
+        if self._printer.process is not None:
+            await self.sweeper.end([self._printer.process], grace=printer.PATIENCE)
         for name, service in self.services.items():
             for index, slot in service.slots.items():
                 run = rules.run_of(slot.state)
@@ -382,8 +382,8 @@ class Node:
                     assert_never(event)
 
     def _hear(self, event: Started | SpawnFailed | SpawnRefused | Exited) -> None:
-        if event.key == self._printing:
-            self._hear_printer(event)
+        if event.key.startswith(printer.KEY):
+            self._printer.hear(event)
             return
         run = parse_key(event.key)
         if run is None or run.service not in self.services:
@@ -521,7 +521,7 @@ class Node:
                 if state.ready and not (isinstance(before.state, rules.Running) and before.state.ready):
                     bind = self.site.services[process.rpartition("/")[0]].bind
                     if bind is not None:
-                        log.info("%s is ready at %s", process, url_of(str(bind)))
+                        log.info("%s is ready at %s", process, url(bind))
                     elif self.services[process.rpartition("/")[0]].rules.reports_ready:
                         log.info("%s is ready", process)
             case rules.Clearing():
@@ -541,53 +541,6 @@ class Node:
                 pass
             case _:
                 assert_never(state)
-
-    # The terminal -------------------------------------------------------------------------------------------
-
-    def _start_printer(self) -> None:
-        """Have what processes print shown where `up` was called; its death (the terminal was closed) is no matter."""
-        if self._printer is None or self._printing is not None:
-            return
-        self._printing = f"{PRINTER}{int(boot_now() * 1e6)}"
-        self._printed.clear()
-        self.link.spawn(
-            SpawnSpec(
-                key=self._printing,
-                argv=tuple(self._printer),
-                env=base_environment(self._environ),
-                cwd=str(self.places.state),
-                mark=f"{self._instance}:{self._printing}",
-                output=None,
-            )
-        )
-
-    def _hear_printer(self, event: Started | SpawnFailed | SpawnRefused | Exited) -> None:
-        if isinstance(event, Started):
-            self._pids[event.key] = (event.pid, event.start_time)
-            return
-        self._printing = None
-        self._printed.set()
-        self._pids.pop(event.key, None)
-        self.link.ack(event.key)
-
-    def _take_over_printer(self, row: ChildRow) -> None:
-        if row.ended is not None:
-            self.link.ack(row.key)
-            self._printer = None
-        else:
-            self._printing = row.key
-            self._pids[row.key] = (row.pid, row.start_time)
-
-    async def _stop_printer(self) -> None:
-        """Let the terminal have the last lines."""
-        if self._printing is None:
-            return
-        await self.link.signal(self._printing, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(PRINTER_PATIENCE):
-                await self._printed.wait()
-        except TimeoutError:
-            pass
 
     # Workers ------------------------------------------------------------------------------------------------
 
@@ -629,11 +582,3 @@ class Node:
 
     def _token(self, run: Run) -> str:
         return hmac.new(self._secret, run.key.encode(), hashlib.sha256).hexdigest()[:32]
-
-
-def url_of(bind: str) -> str:
-    """Return what a person types into a browser to reach an address that is listened at."""
-    if bind.startswith("unix:"):
-        return bind
-    host, _, port = bind.removeprefix("tcp:").rpartition(":")
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]', '') else host}:{port}"
