@@ -153,7 +153,7 @@ def test_no_query_can_break_the_search_or_the_page(librarian: Any, query: str) -
     total, found = librarian.index.search(query, limit=5)
     assert total >= len(found)
     results = [(one, [(one.first, "def <x> & y")]) for one in found]
-    page = librarian.pages.search(query, total, results, 1, 1, librarian.index.progress())
+    page = librarian.pages.search(query, total, results, 1, librarian.index.progress(), {"queued": 1})
     assert "<x>" not in page
 
 

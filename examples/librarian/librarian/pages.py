@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from librarian.index import MARKED, Found, Progress
 from librarian.reading import terms
 
+PER_PAGE = 20
 EXAMPLES = ["heappush", "asyncio open_connection", "ordered dict", "atomic rename", "binary search"]
 
 
@@ -15,21 +16,21 @@ def search(
     total: int,
     results: list[tuple[Found, list[tuple[int, str]]]],
     page: int,
-    pages: int,
     progress: Progress,
+    jobs: dict[str, int],
 ) -> str:
     """The search page; each result comes with some (number, text) of the lines that hold a word of the query."""
     if not query:
         examples = ", ".join(f'<a href="/?{_query(q=one)}">{escape(one)}</a>' for one in EXAMPLES)
-        body = f"<p>Try {examples}.</p>"
+        body = f"<p>A name or some words find the definitions that hold them all. Try {examples}.</p>"
     elif not results:
         body = f"<p>Nothing holds all of these words{'' if progress.done else ' so far'}.</p>"
     else:
         items = "".join(_result(found, lines, query) for found, lines in results)
-        body = f'<ol class="results" start="{20 * (page - 1) + 1}">{items}</ol>{_pager(query, page, pages)}'
+        body = f'<ol class="results" start="{PER_PAGE * (page - 1) + 1}">{items}</ol>{_pager(query, page, total)}'
     count = f"<h2>{total:,} {'definition' if total == 1 else 'definitions'}</h2>" if query else ""
     title = f"{query} – The librarian" if query else "The librarian"
-    return _page(title, f"{_progress(progress)}{count}{body}", query)
+    return _page(title, f"{_progress(progress, jobs)}{count}{body}", query, focus=not query)
 
 
 def source(module: str, path: str, text: str, first: int, last: int) -> str:
@@ -72,13 +73,19 @@ def in_words(progress: Progress) -> str:
     return f"{progress.definitions:,} definitions in {seen} {progress.files:,} files{unreadable}"
 
 
-def _progress(progress: Progress) -> str:
+def jobs_in_words(jobs: dict[str, int]) -> str:
+    """Tell how many jobs are in which state."""
+    return ", ".join(f"{count:,} {state}" for state, count in jobs.items() if count) or "none yet"
+
+
+def _progress(progress: Progress, jobs: dict[str, int]) -> str:
     seen = progress.indexed + progress.unreadable
     return (
         f'<section id="progress" aria-label="Progress of the index" data-done="{str(progress.done).lower()}">'
         f'<progress max="{max(progress.files, 1)}" value="{seen}" aria-label="Files looked at"></progress>'
-        f'<p><span data-show="words">{escape(in_words(progress))}</span> '
-        '<span data-show="jobs"></span> <a href="/problems">Unreadable files</a></p></section>'
+        f'<p><span data-show="words">{escape(in_words(progress))}</span>. '
+        f'Jobs: <span data-show="jobs_words">{escape(jobs_in_words(jobs))}</span>. '
+        '<a href="/problems">Unreadable files</a></p></section>'
     )
 
 
@@ -104,7 +111,8 @@ def _highlight(text: str, query: str) -> str:
     )
 
 
-def _pager(query: str, page: int, pages: int) -> str:
+def _pager(query: str, page: int, total: int) -> str:
+    pages = -(-total // PER_PAGE)
     earlier = f'<a rel="prev" href="/?{_query(q=query, page=page - 1)}">Previous</a>' if page > 1 else ""
     later = f'<a rel="next" href="/?{_query(q=query, page=page + 1)}">Next</a>' if page < pages else ""
     return f'<nav aria-label="Pages">{earlier} Page {page:,} of {pages:,} {later}</nav>' if pages > 1 else ""
@@ -114,7 +122,7 @@ def _query(some: dict[str, object] | None = None, **more: object) -> str:
     return escape(urlencode({**(some or {}), **more}))
 
 
-def _page(title: str, body: str, query: str = "") -> str:
+def _page(title: str, body: str, query: str = "", *, focus: bool = False) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -130,7 +138,7 @@ def _page(title: str, body: str, query: str = "") -> str:
 <h1><a href="/">The librarian</a></h1>
 <form role="search" action="/">
 <label for="q">Search the standard library</label>
-<input id="q" name="q" type="search" value="{escape(query)}" autocomplete="off"{"" if query else " autofocus"}>
+<input id="q" name="q" type="search" value="{escape(query)}" autocomplete="off"{" autofocus" if focus else ""}>
 <button>Search</button>
 </form>
 </header>

@@ -17,7 +17,6 @@ from starlette.staticfiles import StaticFiles
 from coserver import Client
 from librarian import index, pages, reading, tasks
 
-PER_PAGE = 20
 ADDRESS = f"http://127.0.0.1:{os.environ.get('LIBRARIAN_PORT') or 8642}"
 STATIC = Path(__file__).parent / "static"
 
@@ -53,9 +52,9 @@ def search(request: Request) -> Response:
     """`/?q=WORDS&page=N`: the results of a search; without words, the way to begin."""
     query = request.query_params.get("q", "").strip()[:200]
     page = _number(request, "page", 1)
-    total, found = index.search(query, limit=PER_PAGE, offset=(page - 1) * PER_PAGE)
+    total, found = index.search(query, limit=pages.PER_PAGE, offset=(page - 1) * pages.PER_PAGE)
     results = [(one, reading.lines_with(Path(one.path), one.first, one.last, query)) for one in found]
-    return _html(pages.search(query, total, results, page, -(-total // PER_PAGE), index.progress()))
+    return _html(pages.search(query, total, results, page, index.progress(), _jobs(request)))
 
 
 def source(request: Request) -> Response:
@@ -77,18 +76,22 @@ def problems(_: Request) -> Response:
     return _html(pages.problems(index.problems()))
 
 
-async def progress(request: Request) -> Response:
+def progress(request: Request) -> Response:
     """`/progress`: how far the index is, and how many jobs are in which state, as JSON."""
-    now = await asyncio.to_thread(index.progress)
-    counts = await request.app.state.jobs.acounts()
-    jobs = {state.name.lower(): count for state, count in counts.by_state.items()}
-    return JSONResponse(asdict(now) | {"done": now.done, "words": pages.in_words(now), "jobs": jobs})
+    now, jobs = index.progress(), _jobs(request)
+    words = {"words": pages.in_words(now), "jobs_words": pages.jobs_in_words(jobs)}
+    return JSONResponse(asdict(now) | {"done": now.done, "jobs": jobs} | words)
 
 
 async def trouble(_: Request, error: Exception) -> Response:
     """Show what went wrong as a page."""
     assert isinstance(error, HTTPException)
     return _html(pages.trouble(error.detail), error.status_code)
+
+
+def _jobs(request: Request) -> dict[str, int]:
+    counts = request.app.state.jobs.counts()
+    return {state.name.lower(): count for state, count in counts.by_state.items()}
 
 
 def _html(text: str, status: int = 200) -> Response:

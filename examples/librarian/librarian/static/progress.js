@@ -7,10 +7,9 @@ async function look() {
   bar.max = Math.max(now.files, 1);
   bar.value = now.indexed + now.unreadable;
   section.dataset.done = String(now.done);
-  section.querySelector('[data-show="words"]').textContent = now.words;
-  const jobs = Object.entries(now.jobs).filter(([, count]) => count > 0);
-  section.querySelector('[data-show="jobs"]').textContent =
-    "Jobs: " + jobs.map(([state, count]) => `${count} ${state}`).join(", ") + ".";
+  for (const place of section.querySelectorAll("[data-show]")) {
+    place.textContent = now[place.dataset.show];
+  }
   const busy = now.jobs.queued || now.jobs.running || now.jobs.scheduled;
   return busy || !now.done ? 1000 : 10000;
 }
