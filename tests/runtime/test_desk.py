@@ -121,6 +121,18 @@ def test_what_has_not_begun_in_time_goes_back_and_is_not_fetched_again_until_som
     assert ("a", "soft") in bench.load(UNSTARTED + 1).want.pairs
 
 
+def test_when_all_went_back_before_anything_began_it_is_fetched_again_once_the_loop_lives() -> None:
+    bench = Bench({"a": 2})
+    bench.bring(*[row(n) for n in range(1, 6)])
+    load = bench.load(UNSTARTED)
+    assert len(load.done) == 5
+    bench.desk.settle(load, [], UNSTARTED)
+    assert not any(bench.desk.begin(job) for job in bench.desk.for_loop)
+    want = bench.load(UNSTARTED).want
+    assert ("a", "soft") in want.pairs
+    assert want.limit >= 2
+
+
 def test_a_finish_is_carried_at_once_when_nothing_else_is_to_do() -> None:
     bench = Bench()
     bench.bring(row(1))

@@ -14,6 +14,7 @@ import apsw
 import pytest
 
 from coserver.model.job import Outcome, State, Succeeded
+from coserver.runtime import lanes
 from coserver.store import open_store
 from coserver.store.contract import Store, Want
 from tests.postgres import Server
@@ -69,9 +70,11 @@ def test_a_lost_reply_to_a_claim_returns_its_jobs_uncharged(store: Store) -> Non
         faulty = Faulty(store)
         faulty.fault = fault
         ids = submit(store, "add", *[f"[{n},1]" for n in range(100)])
+        begun = time.monotonic()
         async with working(faulty.as_store()):
             done = await results(store, ids)
         assert len(lost) == 3
+        assert time.monotonic() - begun < lanes.RECHECK  # found at once, not by the later look
         assert Counter(jobs.ran.values()) == {1: 100}
         assert {(job.attempt, job.crashes) for job in done} == {(0, 0)}
 
