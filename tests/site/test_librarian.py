@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from coserver.cli.reference import STATUS
 from tests.site.live import COSERVER, LiveSite, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "librarian"
@@ -86,6 +87,22 @@ class Demo(LiveSite):
         return ended and self.jobs("new", "scheduled", "queued", "running") == 0
 
 
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of each value of a status, as the reference writes it."""
+    if path == "jobs":
+        yield "jobs.STATE"
+    elif path == "services[].held_stopped":
+        yield f"{path}[]"
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from keys(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner, f"{path}[]")
+    else:
+        yield path
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     site = Demo(tmp_path)
@@ -115,6 +132,7 @@ def test_the_demo_indexes_the_library_and_ends_without_a_trace(
     assert processes.keys() == PROCESSES
     assert {p["state"] for p in processes.values()} == {"running"}
     assert status["jobs"]["succeeded"] >= ENOUGH
+    assert set(keys(status)) == STATUS.keys()
     assert f"http://127.0.0.1:{demo.port}" in demo.said.read_text()
 
     page = demo.get("/?q=heappush")

@@ -20,6 +20,7 @@ from coserver.errors import (
     UnknownName,
     UsageError,
 )
+from coserver.model.job import State
 
 INTRODUCTION = """\
 # Command line reference
@@ -30,6 +31,41 @@ Data goes to stdout, messages to stderr. `--json` prints one object (`logs --jso
 added to it, none is renamed. Colour is used on a terminal only, never when `NO_COLOR` is set, always when `FORCE_COLOR`
 is. Which configuration file is meant, [the configuration reference](configuration.md) tells.
 """
+
+
+STATUS = {
+    "site": "The site's name.",
+    "node.name": "The host, as `node.name` of the configuration says.",
+    "node.pid": "The node's process.",
+    "node.keeper_pid": "The keeper's process; ending it ends the site.",
+    "node.version": "The coserver that runs.",
+    "state": "`starting`, `running` or `stopping`.",
+    "healthy": "Whether everything runs that should, and the store can be used.",
+    "services[].name": "The service.",
+    "services[].kind": "`python` or `command`.",
+    "services[].state": "The worst of its processes' states.",
+    "services[].ready": "Whether all of its processes are.",
+    "services[].url": "Where its web application answers, or null.",
+    "services[].held_stopped[]": "What an operator stopped of it: `name`, `by` whom, `at` (µs since 1970 UTC).",
+    "services[].processes[].name": "Such as `web/1`.",
+    "services[].processes[].pid": "Its process, or null.",
+    "services[].processes[].state": "`starting`, `running`, `stopping`, `stopped`, `backoff`, `exited` or `fatal`.",
+    "services[].processes[].ready": "Whether it does its work.",
+    "services[].processes[].healthy": "Whether it is as it should be.",
+    "services[].processes[].why": "Why it is not, or null.",
+    "services[].processes[].uptime_s": "Seconds since it runs, or null.",
+    "services[].processes[].restarts": "How often it was started again since the site is up.",
+    "services[].processes[].cpu_percent": "Of one CPU, lately.",
+    "services[].processes[].rss_bytes": "Memory in RAM.",
+    "services[].processes[].run": "The number of this run; it grows with every start.",
+    "services[].processes[].busy": "Jobs that it runs just now, or null.",
+    "jobs.STATE": "How many jobs are in that state: "
+    + ", ".join(f"`{state.name.lower()}`" for state in State)
+    + "; finished ones since the store was made. `jobs` is null while the store cannot be asked.",
+    "store.state": "`ok` or `unavailable`.",
+    "store.trouble": "What is wrong with it, or null.",
+}
+"""The keys of `status --json`."""
 
 
 def exit_codes() -> list[tuple[int, str]]:
@@ -52,6 +88,8 @@ def reference_markdown() -> str:
     context = click.Context(cli, info_name="coserver")
     parts = [INTRODUCTION, _section(cli, context, "coserver [OPTIONS] VERB …")]
     parts += list(_commands(cli, context, "##"))
+    keys = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in STATUS.items())
+    parts.append(f"## What `status --json` prints\n\n| Key | Meaning |\n|---|---|\n{keys}\n")
     rows = "\n".join(f"| {code} | {meaning} |" for code, meaning in exit_codes())
     parts.append(f"## Exit codes\n\n| Code | Meaning |\n|---|---|\n{rows}\n")
     parts.append("`run` passes the exit code of its command; 127 when there is no such program.\n")
