@@ -85,10 +85,8 @@ class Progress:
 def prepare() -> None:
     """Create the index unless it is there. Every process of the site does this first (`setup` in coserver.toml)."""
     STATE.mkdir(parents=True, exist_ok=True)
-    with open(INDEX.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        db = _connection()
-        db.executescript(SCHEMA)
+    with _alone():
+        _connection().executescript(SCHEMA)
 
 
 # Writing -------------------------------------------------------------------------------------------------------
@@ -194,7 +192,6 @@ class _Connections(threading.local):
 
 
 _of_thread = _Connections()
-_one_at_a_time = threading.Lock()
 
 
 def _connection() -> sqlite3.Connection:
@@ -208,8 +205,7 @@ def _connection() -> sqlite3.Connection:
 @contextmanager
 def _writing() -> Iterator[sqlite3.Connection]:
     db = _connection()
-    # SQLite lets processes wait for each other by asking again and again; the threads of one need not add to that.
-    with _one_at_a_time:
+    with _alone():
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
@@ -217,3 +213,15 @@ def _writing() -> Iterator[sqlite3.Connection]:
             db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep all other writers out, those of other processes as well.
+
+    SQLite would do so by itself, but lets them ask again and again; a lock makes them stand in line. Besides, SQLite
+    before 3.51.3 has a race in which two writers in WAL mode may damage the file, and most Pythons bring an older one.
+    """
+    with open(INDEX.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
