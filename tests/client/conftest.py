@@ -62,7 +62,7 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture(autouse=True)
 def _forget_tasks() -> Iterator[None]:
-    before = dict(registry._by_name)
+    before, registry._by_name = registry._by_name, {}
     yield
     registry._by_name = before
 
