@@ -41,6 +41,9 @@ class Database(Protocol):
     def script(self, sql: str) -> None:
         """Run several statements that take no parameters."""
 
+    def rollback(self) -> None:
+        """End the open transaction, if there still is one (some errors end it themselves)."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -73,6 +76,10 @@ class Apsw:
 
     def script(self, sql: str) -> None:
         self.all(sql)
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:
+            self.all("ROLLBACK")
 
     def close(self) -> None:
         self._connection.close(True)
@@ -119,6 +126,10 @@ class Stdlib:
             if sqlite3.complete_statement(statement):
                 self.all(statement)
                 statement = ""
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:
+            self.all("ROLLBACK")
 
     def close(self) -> None:
         self._connection.close()

@@ -11,10 +11,9 @@ connects anew. A child of a fork leaves the inherited connections alone and make
 
 from __future__ import annotations
 
-import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -23,6 +22,7 @@ import psycopg
 from psycopg import conninfo
 
 from coserver.errors import StoreUnavailable
+from coserver.store.fork import watch_forks
 from coserver.store.statements import statement
 
 Row = tuple[Any, ...]
@@ -48,10 +48,17 @@ class Pool:
     def __init__(self, url: str, shown: str) -> None:
         self._url = url
         self._shown = shown
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._closed = False
+        watch_forks(self)
+
+    def fork_locks(self) -> Iterable[threading.Lock]:
+        return (self._lock,)
+
+    def forked(self) -> None:
+        _inherited.extend(self._idle)
+        self._lock, self._idle = threading.Lock(), []
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -100,10 +107,6 @@ class Pool:
     def _take(self) -> Connection:
         if self._closed:
             raise StoreUnavailable(f"cannot use the store {self._shown}: it was closed; open it anew")
-        if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), threading.Lock()
-            _inherited.extend(self._idle)
-            self._idle = []
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -117,8 +120,6 @@ class Pool:
         connection.close()
 
     def _forget(self) -> None:
-        if self._pid != os.getpid():
-            return
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:

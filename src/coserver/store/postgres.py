@@ -147,7 +147,6 @@ class PostgresStore:
         self.url = where.masked
         self._pool = Pool(where.conninfo, where.masked)
         self._checked = False
-        self._probe_lock = threading.Lock()
         self._snapshot = ""
 
     def close(self) -> None:
@@ -497,9 +496,8 @@ class PostgresStore:
         return [(row[0], row[1]) for row in self._run("live_tokens")]
 
     def probe(self) -> bool:
-        with self._probe_lock:
-            before, self._snapshot = self._snapshot, self._run("snapshot")[0][0]
-            return before != self._snapshot
+        before, self._snapshot = self._snapshot, self._run("snapshot")[0][0]
+        return before != self._snapshot
 
 
 def _pairs(want: Want) -> dict[str, str]:

@@ -1,38 +1,26 @@
 """The store on SQLite: one file, one host.
 
-Theory. SQLite has one writer at a time, so every change here is one short `BEGIN IMMEDIATE` transaction, and within a
-process all threads share one writing connection behind a lock. What one transaction costs is its commit (a sync to
-the disk, about 0.15 ms, while everything else costs microseconds per job). Hence
+Theory. Every change is one short transaction of the file's only writer (see `sqlite_file`). What a transaction costs
+is its commit (a sync to the disk, about 0.15 ms, while everything else costs microseconds per job). Hence
 
-- `submit` groups: threads that come while another commits are taken along together by the next one (a leader writes
-  for its followers and hands on the lead, so that nobody leads for ever);
+- submits are grouped: threads that come while another commits share the next commit (see `group`);
 - a commit that only claims, parks or renews does without the sync: losing it to a power failure gives the same state
   as never having done it, since no promise to a producer and no result is in it.
-
-Other processes are waited for by trying again at short random intervals, so that no one of them is ahead of the
-others, up to ten seconds. Readers have a connection of their own and wait for nobody.
-
-A connection must not be carried through a fork. So everything that is open belongs to a session, a session belongs to
-a process, and a child starts its own; what it inherited is kept untouched (closing it could disturb the parent).
 """
 
 from __future__ import annotations
 
-import os
 import random
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
 from json import dumps, loads
 from operator import itemgetter
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from coserver.errors import CoserverError, StoreUnavailable
+import msgspec
+
 from coserver.model.job import (
     Claimed,
     Counts,
@@ -58,7 +46,8 @@ from coserver.store.contract import (
     Want,
     WorkerIdentity,
 )
-from coserver.store.driver import Busy, Database, Row, Trouble, connect
+from coserver.store.driver import Database, Row
+from coserver.store.group import GroupCommit
 from coserver.store.records import (
     INLINE,
     Batch,
@@ -71,13 +60,10 @@ from coserver.store.records import (
     route,
     sort_outcomes,
 )
-from coserver.store.schema import check_version, schema_status
-from coserver.store.statements import migrations, statement
+from coserver.store.sqlite_file import SQLiteFile, SQLiteListener, Watch
+from coserver.store.statements import statement
 from coserver.store.url import SQLiteUrl
 from coserver.store.wake import rouse
-
-PATIENCE = 10.0
-"""Seconds that a transaction waits for other processes before the store counts as unavailable."""
 
 UPKEEP_PER_EXCHANGE = 100
 """How many jobs one exchange routes, promotes or rescues at most on its way."""
@@ -88,104 +74,12 @@ GROUP = 5000
 KEEP_WORKERS = 7 * 86_400_000_000
 """Incarnations that ended longer ago (µs) are forgotten."""
 
-T = TypeVar("T")
-
-_inherited: list[object] = []
-"""What forked children found open; see the module's theory."""
+Ended = tuple[int, int, int, int, str | None, str | None]
+"""A finish as the statement of that name reads it: id, claim, started_at, finished_at, result, error."""
 
 
 def _sql(name: str) -> str:
     return statement("sqlite", name)
-
-
-@dataclass(slots=True)
-class _Submission:
-    jobs: Sequence[NewJob]
-    turn: threading.Event = field(default_factory=threading.Event)
-    ids: list[int] | None = None
-    error: CoserverError | None = None
-
-
-@dataclass(slots=True)
-class _Session:
-    """What one process has open."""
-
-    pid: int
-    write_lock: threading.Lock = field(default_factory=threading.Lock)
-    writer: Database | None = None
-    read_lock: threading.Lock = field(default_factory=threading.Lock)
-    reader: Database | None = None
-    probe_lock: threading.Lock = field(default_factory=threading.Lock)
-    watch: Watch | None = None
-    group_lock: threading.Lock = field(default_factory=threading.Lock)
-    group: list[_Submission] = field(default_factory=list)
-    led: bool = False
-
-
-class Watch:
-    """Sees whether anything was committed to a file, by `PRAGMA data_version` on a connection that never writes."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._version = self._read()
-
-    def changed(self) -> bool:
-        """Whether anything was committed since the last call; `Busy` while the file cannot be read."""
-        before, self._version = self._version, self._read()
-        return before != self._version
-
-    def _read(self) -> int:
-        version: int = self._database.all("PRAGMA data_version")[0][0]
-        return version
-
-    def close(self) -> None:
-        self._database.close()
-
-
-class SQLiteListener:
-    """Looks at the file's data version at intervals that begin short and grow to 20 ms."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self._store = store
-        self._closed = threading.Event()
-        self._lock = threading.Lock()
-        self._watch: Watch | None = store.watch()
-
-    def wait(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        pause = 0.0005
-        while True:
-            if self._closed.is_set():
-                return False
-            if self._changed():
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._closed.wait(min(pause, left))
-            pause = min(pause * 2, 0.02)
-
-    def _changed(self) -> bool:
-        with self._lock:
-            try:
-                if self._watch is None:
-                    self._watch = self._store.watch()
-                    return True
-                return self._watch.changed()
-            except Busy:
-                return False
-            except (Trouble, StoreUnavailable):
-                if self._watch is not None:
-                    self._watch.close()
-                    self._watch = None
-                return False
-
-    def close(self) -> None:
-        self._closed.set()
-        with self._lock:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
 
 
 class SQLiteStore:
@@ -195,226 +89,37 @@ class SQLiteStore:
         self, where: SQLiteUrl, *, clock: Clock | None = None, chance: Callable[[], float] = random.random
     ) -> None:
         self.url = where.masked
-        self._where = where
         self._clock = clock or system_clock()
-        self._chance = chance
-        self._current = _Session(os.getpid())
-        self._closed = False
-
-    # -- connections ---------------------------------------------------------------------------------------------
+        self._file = SQLiteFile(where, chance)
+        self._watch = Watch(self._file)
+        self._group = GroupCommit(self._commit, most=GROUP)
 
     def close(self) -> None:
-        self._closed = True
-        session = self._current
-        if session.pid != os.getpid():
-            _inherited.append(session)
-            return
-        with session.write_lock, session.read_lock, session.probe_lock:
-            for opened in (session.watch, session.reader, session.writer):
-                if opened is not None:
-                    opened.close()
-            session.writer = session.reader = session.watch = None
-
-    def _session(self) -> _Session:
-        if self._closed:
-            raise StoreUnavailable(f"cannot use the store {self.url}: it was closed; open it anew")
-        if self._current.pid != os.getpid():
-            _inherited.append(self._current)
-            self._current = _Session(os.getpid())
-        return self._current
-
-    def _open(self, *, create: bool = False, check: bool = True) -> Database:
-        """Open a connection; `check`: only to a store whose schema is this coserver's."""
-        if check and self._missing():
-            check_version(self.url, 0, "sqlite")
-        database = self._patiently(lambda: connect(self._where.path, self._where.driver, create=create))
-        try:
-            self._patiently(lambda: self._prepare(database))
-            if check:
-                check_version(self.url, self._patiently(lambda: self._version(database)), "sqlite")
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _missing(self) -> bool:
-        """Whether the file could be made but is not there."""
-        path = Path(self._where.path)
-        return not path.exists() and path.parent.is_dir()
-
-    def _prepare(self, database: Database) -> None:
-        database.all("PRAGMA journal_mode = WAL")
-        database.all(f"PRAGMA synchronous = {self._where.synchronous}")
-        database.all("PRAGMA cache_size = -8000")
-        database.all("PRAGMA temp_store = MEMORY")
-        database.all("PRAGMA wal_autocheckpoint = 4000")
-
-    def _patiently(self, action: Callable[[], T]) -> T:
-        """Do `action`, again and again while others hold the lock that it needs. It must leave nothing half done."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return action()
-            except Busy:
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(
-                        f"cannot use the store {self.url}: another process has held its lock for {PATIENCE:.0f} s; "
-                        "see which one has a transaction open"
-                    ) from None
-                time.sleep(0.0001 + 0.0008 * self._chance())
-            except Trouble as trouble:
-                raise StoreUnavailable(f"cannot open the store {self.url}: {trouble}") from trouble
-
-    def _write(self, body: Callable[[Database], T], *, durable: bool = True) -> T:
-        """Run `body` in one immediate transaction on the process's writing connection."""
-        session = self._session()
-        with session.write_lock:
-            if session.writer is None:
-                session.writer = self._open()
-            database = session.writer
-            lazy = not durable and self._where.synchronous == "FULL"
-            try:
-                return self._patiently(lambda: self._transaction(database, body, lazy))
-            except StoreUnavailable:
-                session.writer = None
-                database.close()
-                raise
-
-    def _transaction(self, database: Database, body: Callable[[Database], T], lazy: bool) -> T:
-        if lazy:
-            database.all("PRAGMA synchronous = NORMAL")
-        try:
-            database.all("BEGIN IMMEDIATE")
-            try:
-                result = body(database)
-                database.all("COMMIT")
-            except BaseException:
-                database.all("ROLLBACK")
-                raise
-            return result
-        finally:
-            if lazy:
-                database.all("PRAGMA synchronous = FULL")
-
-    def _read(self, name: str, **params: Any) -> list[Row]:
-        session = self._session()
-        with session.read_lock:
-            if session.reader is None:
-                session.reader = self._open()
-            reader = session.reader
-            try:
-                return self._patiently(lambda: reader.all(_sql(name), params))
-            except StoreUnavailable:
-                session.reader = None
-                reader.close()
-                raise
-
-    # -- schema --------------------------------------------------------------------------------------------------
-
-    def _version(self, database: Database) -> int:
-        if database.all(_sql("meta_exists"))[0][0] == 0:
-            return 0
-        return int(database.all(_sql("meta_get"), {"key": "schema"})[0][0])
+        self._watch.close()
+        self._file.close()
 
     def migrate(self) -> list[str]:
-        self._session()
-        database = self._open(create=True, check=False)
-        applied: list[str] = []
-        try:
-            for step in migrations("sqlite"):
-
-                def apply(database: Database, step: Any = step) -> bool:
-                    version = self._version(database)
-                    check_version(self.url, version, "sqlite", older=True)
-                    if version >= step.version:
-                        return False
-                    database.script(step.sql)
-                    database.all(_sql("meta_set"), {"key": "schema", "value": str(step.version)})
-                    return True
-
-                if self._patiently(lambda: self._transaction(database, apply, False)):
-                    applied.append(step.name)
-        finally:
-            database.close()
-        return applied
+        return self._file.migrate()
 
     def schema(self) -> SchemaStatus:
-        self._session()
-        try:
-            database = self._open(check=False)
-        except StoreUnavailable:
-            if self._missing():
-                return schema_status(0, "sqlite")
-            raise
-        try:
-            return schema_status(self._patiently(lambda: self._version(database)), "sqlite")
-        finally:
-            database.close()
+        return self._file.schema()
 
     # -- producer ------------------------------------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[NewJob]) -> list[int]:
         check_new(jobs)
-        if not jobs:
-            return []
-        mine = _Submission(jobs)
-        session = self._session()
-        with session.group_lock:
-            session.group.append(mine)
-            lead = not session.led
-            session.led = True
-        if not lead:
-            mine.turn.wait()
-        if mine.ids is None and mine.error is None:
-            self._lead(session, mine)
-        if mine.error is not None:
-            raise type(mine.error)(*mine.error.args) from mine.error
-        assert mine.ids is not None
-        return mine.ids
+        return self._group.submit(jobs) if jobs else []
 
-    def _lead(self, session: _Session, mine: _Submission) -> None:
-        """Commit one group, `mine` included, then hand the lead to whoever came meanwhile."""
-        group: list[_Submission] = []
+    def _commit(self, submissions: list[Sequence[NewJob]]) -> list[list[int]]:
+        """Store the jobs of several threads in one transaction."""
 
-        def body(database: Database) -> list[str]:
-            with session.group_lock:
-                room = GROUP
-                while session.group and (not group or room > 0):
-                    room -= len(session.group[0].jobs)
-                    group.append(session.group.pop(0))
-            wake: list[str] = []
-            for submission in group:
-                submission.ids = self._insert(database, submission.jobs)
-            wake.extend(self._whom(database, [job for submission in group for job in submission.jobs]))
-            return wake
+        def body(database: Database) -> tuple[list[list[int]], list[str]]:
+            ids = [self._insert(database, jobs) for jobs in submissions]
+            return ids, self._whom(database, [job for jobs in submissions for job in jobs])
 
-        failure: BaseException | None = None
-        wake: list[str] = []
-        try:
-            wake = self._write(body)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            with session.group_lock:
-                if mine not in group:
-                    session.group.remove(mine)
-                    group.append(mine)
-                for submission in group:
-                    if failure is not None:
-                        submission.ids = None
-                        submission.error = (
-                            failure
-                            if isinstance(failure, CoserverError)
-                            else StoreUnavailable(
-                                f"cannot submit to {self.url}: the committing thread was interrupted"
-                            )
-                        )
-                    submission.turn.set()
-                session.led = bool(session.group)
-                if session.led:
-                    session.group[0].turn.set()
+        ids, wake = self._file.write(body)
         rouse(wake)
+        return ids
 
     def _insert(self, database: Database, jobs: Sequence[NewJob]) -> list[int]:
         now = self._clock.wall()
@@ -458,19 +163,19 @@ class SQLiteStore:
         return before
 
     def job(self, id: int) -> JobInfo | None:
-        rows = self._read("job", id=id)
+        rows = self._file.read("job", id=id)
         return job_info(rows[0]) if rows else None
 
     def jobs(self, where: JobFilter, *, limit: int, before: int | None = None) -> list[JobInfo]:
         states = dumps([int(state) for state in where.states]) if where.states else None
-        rows = self._read(
+        rows = self._file.read(
             "jobs", states=states, queue=where.queue, task=where.task, limit=limit, before=before
         )
         return [job_info(row) for row in rows]
 
     def counts(self) -> Counts:
         found: Counter[State] = Counter()
-        for state, n in self._read("counts"):
+        for state, n in self._file.read("counts"):
             found[State(state)] += n
         return Counts(dict(found))
 
@@ -486,12 +191,12 @@ class SQLiteStore:
             database.many(_sql("count_add"), [(0, queue, state, -1) for _, queue, state in rows])
             return revived, self._whom_any(database, len(revived))
 
-        revived, wake = self._write(body)
+        revived, wake = self._file.write(body)
         rouse(wake)
         return revived
 
     def listener(self) -> Listener:
-        return SQLiteListener(self)
+        return SQLiteListener(self._file)
 
     # -- worker --------------------------------------------------------------------------------------------------
 
@@ -516,7 +221,7 @@ class SQLiteStore:
             )[0][0]
             return worker
 
-        return self._write(body)
+        return self._file.write(body)
 
     @staticmethod
     def _task_rows(who: WorkerIdentity) -> Iterable[Row]:
@@ -559,44 +264,24 @@ class SQLiteStore:
                 database, freed.ready - len(claimed)
             )
 
-        result, wake = self._write(body, durable=bool(done))
+        result, wake = self._file.write(body, durable=bool(done))
         rouse(wake)
         return result
 
     def _record(self, database: Database, worker: int, batch: Batch, freed: Freed) -> list[int]:
         stale: list[int] = []
         if batch.succeeded:
-            rows = [
-                (
-                    10,
-                    o.started_at,
-                    o.finished_at,
-                    None if o.result is not None and len(o.result) > INLINE else o.result,
-                    None,
-                    o.id,
-                    o.claim,
-                    worker,
-                )
+            large = [o for o in batch.succeeded if o.result is not None and len(o.result) > INLINE]
+            beside = {o.id for o in large}
+            told: list[Ended] = [
+                (o.id, o.claim, o.started_at, o.finished_at, None if o.id in beside else o.result, None)
                 for o in batch.succeeded
             ]
-            stale += self._finish(database, worker, State.SUCCEEDED, rows)
-            large = [
-                (o.result, o.id, o.claim)
-                for o in batch.succeeded
-                if o.result is not None and len(o.result) > INLINE
-            ]
-            if large:
-                database.many(_sql("finish_blob"), large)
+            stale += self._finish(database, worker, State.SUCCEEDED, told)
+            database.many(_sql("finish_blob"), [(o.result, o.id, o.claim) for o in large])
         if batch.failed:
-            stale += self._finish(
-                database,
-                worker,
-                State.FAILED,
-                [
-                    (11, o.started_at, o.finished_at, None, o.error, o.id, o.claim, worker)
-                    for o in batch.failed
-                ],
-            )
+            told = [(o.id, o.claim, o.started_at, o.finished_at, None, o.error) for o in batch.failed]
+            stale += self._finish(database, worker, State.FAILED, told)
         if batch.retries or batch.releases:
             back: list[Retry | Release] = [*batch.retries, *batch.releases]
             fits: dict[int, int] = dict(
@@ -618,40 +303,26 @@ class SQLiteStore:
             freed.ready += database.many(_sql("release"), [(o.id, o.claim, worker) for o in batch.releases])
         return stale
 
-    def _finish(self, database: Database, worker: int, state: State, rows: list[Row]) -> list[int]:
+    def _finish(self, database: Database, worker: int, state: State, told: list[Ended]) -> list[int]:
         """Move jobs to the finished ones; return the ids whose fence does not fit."""
         stale: list[int] = []
-        fit = database.many(_sql("finish"), rows) == len(rows)
-        ids = dumps([row[5] for row in rows])
-        if not fit:
+        params: dict[str, Any] = {"state": int(state), "worker": worker, "told": _json(told)}
+        ids = _json([one[0] for one in told])
+        if database.many(_sql("finish"), [params]) < len(told):
             ended = {row[:2] for row in database.all(_sql("settled"), {"ids": ids}) if row[2] == state}
-            stale = [row[5] for row in rows if row[5:7] not in ended]
-            ids = dumps([row[5] for row in rows if row[5:7] in ended])
-        queues = Counter(
-            queue for (queue,) in database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
-        )
-        database.many(_sql("count_add"), [(worker, queue, int(state), n) for queue, n in queues.items()])
+            stale = [one[0] for one in told if one[:2] not in ended]
+            ids = _json([one[0] for one in told if one[:2] in ended])
+        database.all(_sql("finish_count"), {"ids": ids, "worker": worker, "state": int(state)})
+        database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
         return stale
 
     def _claim(self, database: Database, worker: int, want: Want, now: int, suspects: bool) -> list[Claimed]:
-        room = dict(want.room)
-        if len(want.pairs) == 1 and not suspects:
-            queue, task = want.pairs[0]
-            rows = database.all(
-                _sql("claim_pair"),
-                {
-                    "worker": worker,
-                    "now": now,
-                    "queue": queue,
-                    "task": task,
-                    "limit": min(want.limit, room.get(queue, want.limit)),
-                },
-            )
-        else:
-            ids = self._choose(database, want, room, suspects)
-            if not ids:
-                return []
-            rows = database.all(_sql("claim"), {"worker": worker, "now": now, "ids": dumps(ids)})
+        chosen = self._choose(database, want, dict(want.room), suspects)
+        if not chosen:
+            return []
+        ids = _json(chosen)
+        database.all(_sql("claim"), {"worker": worker, "now": now, "ids": ids})
+        rows = _rows(database.all(_sql("claimed"), {"worker": worker, "ids": ids})[0][0])
         rows.sort(key=_BY_PLACE)
         return [Claimed(*row[:10]) for row in rows]
 
@@ -663,12 +334,15 @@ class SQLiteStore:
             limit = min(want.limit, room.get(queue, want.limit))
             if limit <= 0:
                 continue
-            line = database.all(_sql("best"), (queue, task, limit))
+            line = _rows(database.all(_sql("best"), (queue, task, limit))[0][0])
             if line:
+                line.sort()
                 lines.append([(*row, queue) for row in line])
             if suspects:
                 for row in database.all(_sql("suspect"), (queue, task)):
                     suspect = row if suspect is None else min(suspect, row)
+        if len(lines) == 1 and suspect is None:  # fetched within its room already
+            return [row[2] for row in lines[0]]
         chosen: list[int] = []
         for priority, seq, job, queue in merge(*lines) if len(lines) > 1 else (lines[0] if lines else ()):
             if suspect is not None and (priority, seq) > suspect[:2]:
@@ -691,16 +365,16 @@ class SQLiteStore:
             live = {row[0] for row in database.all(_sql("renew"), params)}
             return [worker for worker in workers if worker not in live]
 
-        return self._write(body, durable=False)
+        return self._file.write(body, durable=False)
 
     def park(self, worker: int) -> bool:
-        rows = self._read("incarnation", worker=worker)
+        rows = self._file.read("incarnation", worker=worker)
         if not rows:
             return True
         queues, tasks, parked = rows[0]
         if not parked:
-            self._write(lambda database: database.all(_sql("park"), {"worker": worker}), durable=False)
-        found = self._read(
+            self._file.write(lambda database: database.all(_sql("park"), {"worker": worker}), durable=False)
+        found = self._file.read(
             "park_look",
             worker=worker,
             queues=queues,
@@ -712,10 +386,10 @@ class SQLiteStore:
         return bool(found[0][0])
 
     def held(self, worker: int) -> list[Held]:
-        return [Held(*row) for row in self._read("held", worker=worker)]
+        return [Held(*row) for row in self._file.read("held", worker=worker)]
 
     def settled(self, ids: Sequence[int]) -> list[Settled]:
-        rows = self._read("settled", ids=dumps(list(ids)))
+        rows = self._file.read("settled", ids=dumps(list(ids)))
         return [Settled(job, claim, State(state)) for job, claim, state in rows]
 
     def leave(self, worker: int) -> None:
@@ -726,7 +400,7 @@ class SQLiteStore:
             self._fold(database, worker)
             return self._whom_any(database, before)
 
-        rouse(self._write(body))
+        rouse(self._file.write(body))
 
     def _fold(self, database: Database, worker: int) -> None:
         database.all(_sql("count_fold"), {"worker": worker})
@@ -744,7 +418,7 @@ class SQLiteStore:
                 self._settle(database, freed, now, -1, estate)
             return Rescue(freed.uncharged, freed.crashed, freed.lost), self._whom_any(database, freed.ready)
 
-        rescue, wake = self._write(body)
+        rescue, wake = self._file.write(body)
         rouse(wake)
         return rescue
 
@@ -768,7 +442,7 @@ class SQLiteStore:
             )
             return upkeep, self._whom_any(database, freed.ready)
 
-        upkeep, wake = self._write(body)
+        upkeep, wake = self._file.write(body)
         rouse(wake)
         return upkeep
 
@@ -849,31 +523,12 @@ class SQLiteStore:
         return pruned
 
     def live_tokens(self) -> list[tuple[int, str]]:
-        return [(row[0], row[1]) for row in self._read("live_tokens")]
+        return [(row[0], row[1]) for row in self._file.read("live_tokens")]
 
     # -- waking --------------------------------------------------------------------------------------------------
 
-    def watch(self) -> Watch:
-        """Open a connection that sees commits; StoreUnavailable if that cannot be."""
-        self._session()
-        database = self._open()
-        return self._patiently(lambda: Watch(database))
-
     def probe(self) -> bool:
-        session = self._session()
-        with session.probe_lock:
-            try:
-                if session.watch is None:
-                    session.watch = self.watch()
-                    return True
-                return session.watch.changed()
-            except Busy:
-                return True
-            except Trouble as trouble:
-                if session.watch is not None:
-                    session.watch.close()
-                    session.watch = None
-                raise StoreUnavailable(f"cannot use the store {self.url}: {trouble}") from trouble
+        return self._watch.changed()
 
     def _whom(self, database: Database, jobs: Sequence[NewJob]) -> list[str]:
         """The sockets of parked workers that can take one of `jobs`: one more than there are jobs, so that one that
@@ -893,3 +548,9 @@ class SQLiteStore:
 
 
 _BY_PLACE = itemgetter(7, 10)
+_rows = msgspec.json.Decoder(list[list[Any]]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _json(value: object) -> str:
+    return _encode(value).decode()

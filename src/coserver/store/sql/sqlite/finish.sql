@@ -1,8 +1,11 @@
--- Copy one running job to the finished ones, if the fence fits. The row itself goes by `finish_remove`.
+-- Copy running jobs to the finished ones, each if its fence fits. The rows themselves go by `finish_remove`. `told` is a
+-- JSON array of [id, claim, started_at, finished_at, result, error].
 INSERT INTO coserver_done (
     id, state, priority, worker, claim, attempt, crashes, max_crashes, created_at, run_at,
     started_at, finished_at, queue, task, args, options, result, error)
-SELECT id, ?1, priority, worker, claim, attempt, crashes, max_crashes, created_at, run_at,
-       ?2, ?3, queue, task, args, options, ?4, ?5
-  FROM coserver_job
- WHERE id = ?6 AND claim = ?7 AND worker = ?8 AND state = 6 AND flags = 0
+SELECT j.id, :state, j.priority, j.worker, j.claim, j.attempt, j.crashes, j.max_crashes, j.created_at, j.run_at,
+       json_extract(o.value, '$[2]'), json_extract(o.value, '$[3]'), j.queue, j.task, j.args, j.options,
+       json_extract(o.value, '$[4]'), json_extract(o.value, '$[5]')
+  FROM json_each(:told) o CROSS JOIN coserver_job j
+ WHERE j.id = json_extract(o.value, '$[0]') AND j.claim = json_extract(o.value, '$[1]')
+   AND j.worker = :worker AND j.state = 6 AND j.flags = 0

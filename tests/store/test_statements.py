@@ -1,0 +1,78 @@
+"""The SQL in its files."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from coserver.store.statements import Dialect, statement
+
+ONLY = {
+    "sqlite": {
+        # one statement of PostgreSQL in several steps, see `exchange`, `retry`, `insert`, `route`, `promote`, `prune`
+        *(
+            "finish",
+            "finish_remove",
+            "finish_count",
+            "fits",
+            "count_add",
+            "retry_later",
+            "retry_now",
+            "line",
+            "look",
+            "best",
+            "suspect",
+        ),
+        *(
+            "claim",
+            "claimed",
+            "unpark",
+            "parked",
+            "insert_blob",
+            "task_queues",
+            "route_blob",
+            "route_strip",
+            "remove",
+        ),
+        *(
+            "due",
+            "count_fold",
+            "count_clear",
+            "register_queue",
+            "register_task",
+            "revivable",
+            "prunable",
+            "prune_blob",
+        ),
+        "incarnation",
+    },
+    "postgres": {"exchange", "claim_suspect", "retry", "notify", "clock", "snapshot", "next_due"},
+}
+
+
+def names(dialect: Dialect) -> set[str]:
+    folder = files("coserver.store") / "sql" / dialect
+    return {entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")}
+
+
+def test_statements_have_the_same_names_in_both_dialects_but_for_those_named_here() -> None:
+    assert names("sqlite") - names("postgres") == ONLY["sqlite"]
+    assert names("postgres") - names("sqlite") == ONLY["postgres"]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_every_file_is_one_statement_that_begins_with_its_purpose(dialect: Dialect) -> None:
+    for name in sorted(names(dialect)):
+        text = (files("coserver.store") / "sql" / dialect / f"{name}.sql").read_text("utf-8")
+        assert text.startswith("-- "), name
+        assert statement(dialect, name), name
+        assert ";" not in statement(dialect, name), name
+
+
+def test_every_statement_is_used() -> None:
+    for dialect in ("sqlite", "postgres"):
+        modules = {"sqlite": ("sqlite", "sqlite_file"), "postgres": ("postgres",)}[dialect]
+        source = "".join((files("coserver.store") / f"{module}.py").read_text("utf-8") for module in modules)
+        unused = {name for name in names(dialect) if f'"{name}"' not in source}  # type: ignore[arg-type]
+        assert unused == set(), dialect
