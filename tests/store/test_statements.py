@@ -47,7 +47,16 @@ ONLY = {
         ),
         "incarnation",
     },
-    "postgres": {"exchange", "claim_suspect", "retry", "notify", "clock", "snapshot", "next_due"},
+    "postgres": {
+        "exchange",
+        "claim_suspect",
+        "retry",
+        "notify",
+        "clock",
+        "snapshot",
+        "next_due",
+        "insert_one",
+    },
 }
 
 

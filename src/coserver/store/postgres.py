@@ -206,12 +206,12 @@ class PostgresStore:
         check_new(jobs)
         if not jobs:
             return []
-        params = _columns(jobs)
+        name, params = _insertion(jobs)
         with self._pool.connection() as connection:
             self._ready(connection)
             with connection.pipeline() as pipeline:
                 cursor = connection.cursor(binary=True)
-                queue_up(cursor, "insert", params)
+                queue_up(cursor, name, params)
                 pipeline.sync()
                 queue_up(connection.cursor(), "notify", {})
             return [row[0] for row in cursor.fetchall()]
@@ -292,6 +292,8 @@ class PostgresStore:
         self, connection: Connection, worker: int, batch: Batch, want: Want
     ) -> tuple[Row, list[Row], list[int], int]:
         """Record and claim: the header row of `exchange`, the claimed rows, stale ids, how many went back."""
+        # In the order of ids, like everybody who locks jobs, so that nobody waits for each other in a circle.
+        batch.sort()
         ended: list[Succeeded | Failed] = [*batch.succeeded, *batch.failed]
         results = [o.result for o in batch.succeeded]
         large = [i for i, text in enumerate(results) if text is not None and len(text) > INLINE]
@@ -311,6 +313,7 @@ class PostgresStore:
             "worker": worker,
             "limit": want.limit,
             "lazy": "false" if batch else "true",
+            "grace": GRACE,
             **_pairs(want),
         }
         back: list[Row] = []
@@ -510,9 +513,21 @@ def _pairs(want: Want) -> dict[str, str]:
     }
 
 
-def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:
-    """New jobs as the parameters of `insert`: one array per column."""
-    return {
+def _insertion(jobs: Sequence[NewJob]) -> tuple[str, dict[str, Any]]:
+    """The statement that stores these jobs, and its parameters: for `insert` one array per column."""
+    if len(jobs) == 1 and jobs[0].queue is not None and len(jobs[0].args) <= INLINE:
+        [job] = jobs
+        return "insert_one", {
+            "task": job.task,
+            "args": job.args,
+            "options": job.options,
+            "priority": int(job.priority),
+            "max_crashes": job.max_crashes,
+            "queue": job.queue,
+            "run_at": job.run_at,
+            "delay": job.delay,
+        }
+    return "insert", {
         "tasks": text_array([job.task for job in jobs]),
         "args": text_array([job.args if len(job.args) <= INLINE else None for job in jobs]),
         "larges": text_array([job.args if len(job.args) > INLINE else None for job in jobs]),

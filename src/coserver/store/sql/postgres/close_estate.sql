@@ -9,5 +9,5 @@ WITH closed AS (
     DELETE FROM coserver_count c USING closed WHERE c.worker = closed.id RETURNING c.queue, c.state, c.n
 )
 INSERT INTO coserver_count (worker, queue, state, n)
-SELECT 0, queue, state, sum(n) FROM folded GROUP BY queue, state
+SELECT 0, queue, state, sum(n) FROM folded GROUP BY queue, state ORDER BY queue, state
 ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n

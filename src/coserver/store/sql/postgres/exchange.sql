@@ -31,7 +31,7 @@ WITH told AS MATERIALIZED (
     SELECT * FROM gone
 ), counted AS (
     INSERT INTO coserver_count (worker, queue, state, n)
-    SELECT worker, queue, state, count(*) FROM gone GROUP BY worker, queue, state
+    SELECT worker, queue, state, count(*) FROM gone GROUP BY worker, queue, state ORDER BY queue, state
     ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
 ), me AS MATERIALIZED (
     SELECT id FROM coserver_worker WHERE id = %(worker)s::bigint AND state = 0
@@ -69,12 +69,15 @@ WITH told AS MATERIALIZED (
      WHERE id = %(worker)s::bigint AND parked = 1 AND EXISTS (SELECT 1 FROM claimed)
 )
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NULL, NULL,
-       EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)::integer,
+       (EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)
+        AND EXISTS (SELECT 1 FROM coserver_task t
+                     WHERE EXISTS (SELECT 1 FROM coserver_job j WHERE j.state = 0 AND j.task = t.name)))::integer,
        EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE w.state < 2
                   AND CASE WHEN w.state = 0
                            THEN w.lease_until < date_part('epoch', now()) * 1000000 AND w.id <> %(worker)s::bigint
-                           ELSE EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = w.id AND j.state = 6)
+                           ELSE w.ended_at < (date_part('epoch', now()) - %(grace)s::integer) * 1000000
+                                OR EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = w.id AND j.state = 6)
                       END)::integer,
        EXISTS (SELECT 1 FROM suspect)::integer::smallint,
        (SELECT min(run_at) FROM coserver_job WHERE state = 4) - (date_part('epoch', now()) * 1000000)::bigint,

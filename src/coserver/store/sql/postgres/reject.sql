@@ -6,7 +6,7 @@ WITH gone AS (
     RETURNING j.*, o.error AS why
 ), counted AS (
     INSERT INTO coserver_count (worker, queue, state, n)
-    SELECT 0, coalesce(queue, ''), 11, count(*) FROM gone GROUP BY coalesce(queue, '')
+    SELECT 0, coalesce(queue, ''), 11, count(*) FROM gone GROUP BY coalesce(queue, '') ORDER BY 2
     ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
 )
 INSERT INTO coserver_done (id, worker, created_at, run_at, started_at, finished_at, claim, attempt, crashes,

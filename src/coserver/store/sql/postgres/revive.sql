@@ -4,7 +4,7 @@ WITH gone AS (
     DELETE FROM coserver_done WHERE id = ANY (%(ids)s::bigint[]) AND state > 10 RETURNING *
 ), counted AS (
     INSERT INTO coserver_count (worker, queue, state, n)
-    SELECT 0, coalesce(queue, ''), state, -count(*) FROM gone GROUP BY coalesce(queue, ''), state
+    SELECT 0, coalesce(queue, ''), state, -count(*) FROM gone GROUP BY coalesce(queue, ''), state ORDER BY 2, 3
     ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
 ), ordered AS MATERIALIZED (
     SELECT * FROM gone ORDER BY id

@@ -1,7 +1,9 @@
 -- What a worker has to know before it claims: is it live (and parked), is anything to be routed, when is the first
 -- scheduled job due, is a dead worker's estate open, does a job wait that has killed workers.
 SELECT (SELECT parked FROM coserver_worker WHERE id = :worker AND state = 0),
-       EXISTS (SELECT 1 FROM coserver_job WHERE state = 0),
+       EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)
+           AND EXISTS (SELECT 1 FROM coserver_task t
+                        WHERE EXISTS (SELECT 1 FROM coserver_job j WHERE j.state = 0 AND j.task = t.name)),
        (SELECT min(run_at) FROM coserver_job WHERE state = 4),
        EXISTS (SELECT 1 FROM coserver_worker
                 WHERE state = 1 OR (state = 0 AND (boot <> :boot_id OR lease_until < :boot) AND id <> :worker)),
