@@ -178,6 +178,22 @@ def test_a_job_that_kills_its_worker_is_lost_at_the_third_time_and_takes_no_mate
     store.close()
 
 
+def test_sockets_that_killed_runs_left_behind_are_removed_and_only_those(home: Path, sqlite_url: str) -> None:
+    wake = home / "wake"
+    wake.mkdir()
+    for name in ("jobs.1.7", "jobs.1.12", "jobs.1.x", "jobs.11.3"):
+        (wake / name).touch()
+    store = open_store(sqlite_url)
+    ids = submit(store, "touch", f'["{home / "out"}"]')
+    with child(home, **working(home, sqlite_url, wake=str(wake), run=10)) as process:
+        until(lambda: ended(store, ids), "it works")
+        assert {path.name for path in wake.iterdir()} == {"jobs.1.10", "jobs.1.12", "jobs.1.x", "jobs.11.3"}
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert not (wake / "jobs.1.10").exists()
+    store.close()
+
+
 # The bridge -------------------------------------------------------------------------------------------------------
 
 

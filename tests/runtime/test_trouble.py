@@ -119,8 +119,28 @@ def test_a_worker_outlives_a_store_that_is_away_and_reports_what_it_did_meanwhil
             await results(store, ids + more)
         assert Counter(jobs.ran.values()) == {1: 6}
         said = [record.getMessage() for record in caplog.records]
-        assert said.count("the store answers again") == 1
-        assert len(said) <= 6  # it does not fill the log while it waits
+        assert said == ["cannot use the store: the test took it away; wait", "the store answers again"]
+
+    with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+def test_an_idle_worker_whose_store_is_away_says_so_once(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        faulty = Faulty(store)
+        async with working(faulty.as_store(), lease=0.6):
+            await auntil(lambda: faulty.parks >= 1, "it sleeps")
+            faulty.down = True
+            await auntil(lambda: bool(caplog.records), "it noticed")
+            await asyncio.sleep(1.5)
+            faulty.down = False
+            await results(store, submit(store, "add", "[1,1]"))
+        assert [record.getMessage() for record in caplog.records][:2] == [
+            "cannot use the store: the test took it away; wait",
+            "the store answers again",
+        ]
 
     with caplog.at_level(logging.INFO):
         in_loop(test)

@@ -315,6 +315,11 @@ class Desk:
             self._unsure += load.done
             self._doubtful = True
 
+    def doubt(self) -> None:
+        """The store could not be reached: as `lost`, though no trip was under way."""
+        with self._lock:
+            self._doubtful = True
+
     def _land(self, load: Load) -> None:
         self._flying -= 1
         self._reserved -= load.want.limit

@@ -80,6 +80,7 @@ class Lanes:
         self._ended = ended
         self._registering = threading.Lock()
         self._worker: int | None = None
+        self._trouble: str | None = None
         self.failure: SchemaMismatch | None = None
         self._threads: list[threading.Thread] = []
         self._closing = False
@@ -184,8 +185,9 @@ class Lanes:
                 if self._store.probe():
                     desk.stock()
         except StoreUnavailable as error:
-            self._tick_at = self._probe_at = now + POLL
             self._complain(error)
+            desk.doubt()
+            return
         if now >= min(self._poll_at, self._due_at):
             self._poll_at = now + POLL
             self._due_at = inf
@@ -197,8 +199,9 @@ class Lanes:
             more = self._store.park(self._worker)
         except StoreUnavailable as error:
             self._complain(error)
-            more = False  # the next look will show how things are
-        desk.parked(more=more)
+            desk.doubt()
+        else:
+            desk.parked(more=more)
 
     def _due(self, next_due: int | None, now: float) -> None:
         self._due_at = inf if next_due is None else now + max(0.0, next_due / 1e6)
@@ -300,7 +303,6 @@ class Lanes:
     def _persist(self, attempt: Callable[[], None]) -> bool:
         """Try until the store answers; False when the worker has to leave first."""
         pause, longest = PAUSES
-        said = ""
         while not self._abandoning:
             self._bell.arm()
             try:
@@ -311,15 +313,14 @@ class Lanes:
                     return False
                 self._bell.wait(longest)
             except StoreUnavailable as error:
-                if str(error) != said:
-                    said = str(error)
-                    self._complain(error)
+                self._complain(error)
                 if self._closing and self._worker is None:
                     return False
                 self._bell.wait(pause)
                 pause = min(longest, pause * 2)
             else:
-                if said:
+                if self._trouble is not None:
+                    self._trouble = None
                     log.warning("the store answers again")
                 return True
         return False
@@ -359,9 +360,11 @@ class Lanes:
         if verdict.release:
             desk.give_back(verdict.release, now)
 
-    @staticmethod
-    def _complain(error: StoreUnavailable) -> None:
-        log.warning("%s", error)
+    def _complain(self, error: StoreUnavailable) -> None:
+        """Say what is wrong, once until it is something else or over."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            log.warning("%s", error)
 
     @staticmethod
     def _complain_late(outcome: Outcome) -> None:

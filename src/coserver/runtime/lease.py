@@ -6,14 +6,11 @@ a thread of its own renews it. A node that the worker is connected to renews the
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 from coserver.errors import StoreUnavailable
 from coserver.store.contract import Store
-
-log = logging.getLogger("coserver.worker")
 
 RETRY = 1.0
 """Seconds until the next attempt when the store could not be reached."""
@@ -54,8 +51,7 @@ class Lease:
             try:
                 if self._store.renew([worker], lease=self._lease):
                     self._dead()
-            except StoreUnavailable as error:
-                log.warning("%s", error)
+            except StoreUnavailable:  # the lanes meet the same trouble and say so
                 rest = min(rest, RETRY)
 
     def close(self) -> None:

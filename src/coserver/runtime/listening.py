@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 from coserver.errors import StoreUnavailable
 from coserver.store.contract import Listener, Store
-
-log = logging.getLogger("coserver.worker")
 
 RETRY = 1.0
 """Seconds until a listener that could not be made is tried again."""
@@ -46,10 +43,8 @@ class Listening:
                     if listener.wait(TURN):
                         self._heard()
                         self._over.wait(REST)
-            except StoreUnavailable as error:
-                if not self._over.is_set():
-                    log.warning("%s", error)
-                    self._over.wait(RETRY)
+            except StoreUnavailable:  # the lanes meet the same trouble and say so
+                self._over.wait(RETRY)
             finally:
                 listener.close()
 

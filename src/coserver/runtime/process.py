@@ -153,7 +153,7 @@ class Process:
         )
         wake = None
         if local and spec.wake is not None:
-            wake = Path(spec.wake) / f"{spec.process.replace('/', '.')}.{spec.run}"
+            wake = _wake_socket(Path(spec.wake), spec.process, spec.run)
         bridge = self._bridge
         try:
             return Worker(
@@ -276,6 +276,16 @@ class Process:
                 call(self._worker)
 
         return tell
+
+
+def _wake_socket(directory: Path, process: str, run: int) -> Path:
+    """Return the path of a run's own socket; what earlier runs of the process left behind when killed is removed."""
+    name = process.replace("/", ".")
+    for left in directory.glob(f"{name}.*"):
+        number = left.name.removeprefix(f"{name}.")
+        if number.isdecimal() and int(number) < run:
+            left.unlink(missing_ok=True)
+    return directory / f"{name}.{run}"
 
 
 def _end() -> None:
