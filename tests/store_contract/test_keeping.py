@@ -125,6 +125,15 @@ def test_whatever_turns_up_under_a_dead_worker_later_is_freed_uncharged(store: S
     assert got == [[(1, 1)], [(2, 0)]]
 
 
+def test_a_second_report_of_a_death_does_not_change_what_the_first_one_knew(store: Store, raw: Raw) -> None:
+    worker = join(store, token="t")
+    store.submit([job(), job()])
+    claim(store, worker)
+    raw("UPDATE coserver_worker SET state = 1, started = '[1]', note = 'first' WHERE id = ?", worker)
+    assert store.bury("t", started=None, note="second") == Rescue([2], [1], [])
+    assert raw("SELECT note FROM coserver_worker") == [("first",)]
+
+
 def test_a_tick_notices_leases_that_ran_out(store: Store) -> None:
     worker = join(store, lease=0.02)
     store.submit([job(), job()])

@@ -136,19 +136,24 @@ class Producer(Protocol):
     """What a client needs."""
 
     def submit(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Store the jobs in one transaction and return their ids in order. Afterwards rouse parked workers."""
+        """Store the jobs in one transaction and return their ids in order. Afterwards rouse parked workers.
+
+        Raises InvalidArguments, and stores nothing, if any name is none or any arguments are refused by
+        `model.payload`."""
 
     def job(self, id: int) -> JobInfo | None:
         """Return one job, living or finished, or None when there is none (any more)."""
 
     def jobs(self, where: JobFilter, *, limit: int, before: int | None = None) -> list[JobInfo]:
-        """Return up to `limit` jobs by descending id, below `before` when given."""
+        """Return up to `limit` jobs by descending id, below `before` when given. Arguments and results too large to
+        lie in the row (over 2,000 characters) are left out: `args` is then empty and `result` None; `job` has them."""
 
     def counts(self) -> Counts:
         """Count jobs by state: living ones from the partial indexes, finished ones from the counters."""
 
     def retry(self, ids: Sequence[int]) -> list[int]:
-        """Put finished jobs that did not succeed back into their queues with a fresh budget, under their old ids.
+        """Put finished jobs that did not succeed back into their queues with a fresh budget, under their old ids and
+        at the end of their lines. They no longer count as ended.
 
         Returns the ids that were put back; succeeded, living and unknown ones are left alone."""
 
@@ -175,7 +180,7 @@ class Worker(Protocol):
         sleep): something is queued, new or due that it can take."""
 
     def held(self, worker: int) -> list[Held]:
-        """Return what is running under this worker according to the store."""
+        """Return what is running under this worker according to the store, by ascending id."""
 
     def settled(self, ids: Sequence[int]) -> list[Settled]:
         """Of these jobs, return those that are finished, with the claim number of their finish."""

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from json import dumps
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import psycopg
@@ -292,30 +292,9 @@ class PostgresStore:
         self, connection: Connection, worker: int, batch: Batch, want: Want
     ) -> tuple[Row, list[Row], list[int], int]:
         """Record and claim: the header row of `exchange`, the claimed rows, stale ids, how many went back."""
-        # In the order of ids, like everybody who locks jobs, so that nobody waits for each other in a circle.
-        batch.sort()
+        params = _exchange_params(worker, batch, want)
         ended: list[Succeeded | Failed] = [*batch.succeeded, *batch.failed]
-        results = [o.result for o in batch.succeeded]
-        large = [i for i, text in enumerate(results) if text is not None and len(text) > INLINE]
-        inline: list[str | None] = list(results)
-        for i in large:
-            inline[i] = None
-        ids = [o.id for o in ended]
-        claims = [o.claim for o in ended]
-        params = {
-            "ids": int_array(ids),
-            "claims": int_array(claims),
-            "states": int_array([10] * len(batch.succeeded) + [11] * len(batch.failed)),
-            "starts": int_array([o.started_at for o in ended]),
-            "ends": int_array([o.finished_at for o in ended]),
-            "results": text_array(inline + [None] * len(batch.failed)),
-            "errors": text_array([None] * len(batch.succeeded) + [o.error for o in batch.failed]),
-            "worker": worker,
-            "limit": want.limit,
-            "lazy": "false" if batch else "true",
-            "grace": GRACE,
-            **_pairs(want),
-        }
+        large = [o for o in batch.succeeded if o.result is not None and len(o.result) > INLINE]
         back: list[Row] = []
         if batch.retries or batch.releases or large:
             with connection.transaction():
@@ -323,9 +302,9 @@ class PostgresStore:
                 rows = run(connection, "exchange", params)
                 if large:
                     told = {
-                        "ids": int_array([ids[i] for i in large]),
-                        "claims": int_array([claims[i] for i in large]),
-                        "results": text_array([results[i] for i in large]),
+                        "ids": int_array([o.id for o in large]),
+                        "claims": int_array([o.claim for o in large]),
+                        "results": text_array([o.result for o in large]),
                     }
                     run(connection, "finish_blob", told)
         else:
@@ -333,7 +312,7 @@ class PostgresStore:
         header = rows.pop(0)
         stale: list[int] = []
         if header[0] < len(ended):
-            settled = set(run(connection, "settled", {"ids": int_array(ids)}))
+            settled = set(run(connection, "settled", {"ids": params["ids"]}))
             stale = [
                 o.id
                 for o in ended
@@ -346,6 +325,8 @@ class PostgresStore:
         return header, rows, stale, sum(row[1] == State.QUEUED for row in back)
 
     def _hand_back(self, connection: Connection, worker: int, batch: Batch) -> list[Row]:
+        batch.retries.sort(key=attrgetter("id"))
+        batch.releases.sort(key=attrgetter("id"))
         rows: list[Row] = []
         if batch.retries:
             params = {
@@ -501,6 +482,30 @@ class PostgresStore:
     def probe(self) -> bool:
         before, self._snapshot = self._snapshot, self._run("snapshot")[0][0]
         return before != self._snapshot
+
+
+def _exchange_params(worker: int, batch: Batch, want: Want) -> dict[str, Any]:
+    """The parameters of `exchange`. Finishes go in the order of ids, like everybody who locks jobs, so that no two
+    wait for each other in a circle."""
+    ended: list[Succeeded | Failed] = [*batch.succeeded, *batch.failed]
+    ended.sort(key=attrgetter("id"))
+    results = [o.result if isinstance(o, Succeeded) else None for o in ended]
+    return {
+        "ids": int_array([o.id for o in ended]),
+        "claims": int_array([o.claim for o in ended]),
+        "states": int_array([10 if isinstance(o, Succeeded) else 11 for o in ended]),
+        "starts": int_array([o.started_at for o in ended]),
+        "ends": int_array([o.finished_at for o in ended]),
+        "results": text_array(
+            [None if text is not None and len(text) > INLINE else text for text in results]
+        ),
+        "errors": text_array([o.error if isinstance(o, Failed) else None for o in ended]),
+        "worker": worker,
+        "limit": want.limit,
+        "lazy": "false" if batch else "true",
+        "grace": GRACE,
+        **_pairs(want),
+    }
 
 
 def _pairs(want: Want) -> dict[str, str]:

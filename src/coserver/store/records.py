@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, assert_never
 
 import msgspec
@@ -30,7 +29,6 @@ INLINE = 2000
 """Arguments and results with more characters than this lie in `coserver_blob`, so that no rewritten row carries them
 (measured on SQLite: from about 2 KB on, claiming runs twice as fast)."""
 
-_BY_ID: Callable[[Outcome], int] = attrgetter("id")
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}").fullmatch
 _encode = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(Error).decode
@@ -44,11 +42,6 @@ class Batch:
     failed: list[Failed] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
-
-    def sort(self) -> None:
-        """Put each kind into the order of ids."""
-        for outcomes in (self.succeeded, self.failed, self.retries, self.releases):
-            outcomes.sort(key=_BY_ID)
 
     def __bool__(self) -> bool:
         return bool(self.succeeded or self.failed or self.retries or self.releases)
