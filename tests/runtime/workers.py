@@ -121,7 +121,7 @@ async def working(
         "queues": queues or {"default": 10},
         "tasks": {name: task for name in names if (task := registry.get(name)) is not None},
         "lanes": 1 if local else 2,
-        "probe": local,
+        "probe": True,
         "listen": not local,
         **settings,
     }

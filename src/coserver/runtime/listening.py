@@ -12,8 +12,6 @@ RETRY = 1.0
 """Seconds until a listener that could not be made is tried again."""
 TURN = 5.0
 """Longest time in seconds of one wait."""
-REST = 0.01
-"""Seconds between two reports, since a listener may hear far more than concerns us."""
 
 
 class Listening:
@@ -40,9 +38,8 @@ class Listening:
             self._heard()
             try:
                 while not self._over.is_set():
-                    if listener.wait(TURN):
+                    if listener.wait(TURN, guesses=False):
                         self._heard()
-                        self._over.wait(REST)
             except StoreUnavailable:  # the lanes meet the same trouble and say so
                 self._over.wait(RETRY)
             finally:

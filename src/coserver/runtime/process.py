@@ -168,7 +168,7 @@ class Process:
                     wake=wake,
                     lanes=1 if local else LANES,
                     listen=not local and bridge is None,
-                    probe=local,
+                    probe=True,
                     tasks={
                         name: task for name in registry.names() if (task := registry.get(name)) is not None
                     },

@@ -7,7 +7,7 @@ serves a short list of duties, each of which says when it wants to be looked at 
   accepted it, and told in order; this is what puts the jobs of a killed worker back within milliseconds.
 * *renew* the leases of the workers whose processes are alive, every third of a lease.
 * *tick*: route rows that plain SQL added, promote what is due, free what expired, prune. Once a second, as soon as
-  something is due, and, on a store that cannot notify (SQLite), within 50 ms of a commit by anybody else.
+  something is due, and within 50 ms of a commit by anybody else, since plain SQL announces nothing.
 * *count* jobs by state, only while somebody asks.
 
 A second thread waits for the store's notifications where it has any. While the store is down every duty waits, with a
@@ -116,8 +116,12 @@ class Upkeep:
         self._bell.set()
         try:
             return await asyncio.wait_for(asyncio.wrap_future(asked), patience)
-        except (TimeoutError, asyncio.CancelledError, CoserverError):
+        except (TimeoutError, CoserverError):
             return None
+        finally:
+            asked.cancel()
+            if asked in self._askers:
+                self._askers.remove(asked)
 
     # The thread ---------------------------------------------------------------------------------------------
 
@@ -181,13 +185,13 @@ class Upkeep:
                 workers = [worker for worker, token in store.live_tokens() if token in alive]
                 if workers:
                     store.renew(workers, lease=self._lease)
-            if now >= tick_at or (not self._listens and store.probe()):
+            if now >= tick_at or store.probe():
                 upkeep = store.tick(retention=self._retention)
                 tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
                 if upkeep.routed or upkeep.promoted or upkeep.rescued:
                     self._wake()
             self._answer(store, now)
-            look = LOOK if self._alive() and not self._listens else TICK
+            look = LOOK if self._alive() else TICK
             self._bell.wait(max(0.0, min(look, tick_at - time.monotonic())))
             self._bell.clear()
 
@@ -219,7 +223,7 @@ class Upkeep:
                 self._listener = store.listener()
                 try:
                     while not self._leaving:
-                        if self._listener.wait(TICK):
+                        if self._listener.wait(TICK, guesses=False):
                             self._wake()
                             self._bell.set()
                         pause = 0.2

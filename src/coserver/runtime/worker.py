@@ -49,7 +49,7 @@ class WorkerSettings:
     """What a worker reads and how much at once; fields as in `runtime.spec.ServiceSpec`.
 
     `lanes`: trips to the store under way at once. `listen`: hear the store's notifications ourselves, because no node
-    passes them on. `probe`: look for commits by others every few milliseconds while no node tends us.
+    passes them on. `probe`: look for unannounced commits at short intervals while no node tends us.
     """
 
     process: str

@@ -124,9 +124,12 @@ class SchemaStatus:
 class Listener(Protocol):
     """Hears that work may have arrived or that jobs have ended. One per node, or per lone worker or client."""
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float, *, guesses: bool = True) -> bool:
         """Block until something happened (True) or `timeout` seconds passed (False). Never misses what was committed
-        after the listener was made; may report more than there is. Reconnects by itself."""
+        after the listener was made; may report more than there is. Reconnects by itself.
+
+        On a store that announces work to parked workers, `guesses=False` waits for these announcements alone, which is
+        far less than every commit by anybody; plain SQL announces nothing (see `Keeping.probe`)."""
 
     def close(self) -> None:
         """Release the connection; a blocked `wait` returns."""

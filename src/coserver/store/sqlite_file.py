@@ -247,7 +247,7 @@ class SQLiteListener:
         self._watch = Watch(file)
         self._watch.changed()
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float, *, guesses: bool = True) -> bool:  # noqa: ARG002 - all that a file gives is guesses
         deadline = time.monotonic() + timeout
         pause = 0.0005
         while not self._closed.is_set():
