@@ -33,6 +33,8 @@ from coserver.store.contract import Rescue
 from coserver.store.local import LocalState
 from coserver.store.url import PostgresUrl, parse_url
 
+log = logging.getLogger("coserver")
+
 NODE_LOG_BYTES = 10 << 20
 NODE_LOGS_KEPT = 3
 
@@ -54,8 +56,41 @@ def printer_argv(file: Path, *, profile: str | None) -> list[str]:
 
 
 async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached: bool) -> int:
-    """Be the node until the site ends; return its exit status."""
+    """Be the node until the site ends; return its exit status.
+
+    A node that cannot go on leaves at once, whatever it was doing: its keeper starts the next one, which takes over
+    what lives. Only the first node of a site, before it began anything, ends the site: a second would fail alike.
+    """
     link = await KeeperLink.connect(keeper_fd)
+    first = link.welcome.generation == 1
+    node: Node | None = None
+    try:
+        node = _make_node(file, profile, link, attached=attached)
+        server = ControlServer(Desk(node, Figures()))
+
+        def serve(listener: socket.socket) -> asyncio.Task[None]:
+            return asyncio.create_task(server.serve(listener), name="control")
+
+        return await node.run(serve)
+    except Exception as error:
+        expected = isinstance(error, CoserverError)
+        status = error.exit_status if isinstance(error, CoserverError) else 1
+        log.critical("the node cannot go on: %s", error, exc_info=None if expected else error)
+        print(
+            f"coserver: {error}" if expected else f"coserver: {type(error).__name__}: {error}",
+            file=sys.stderr,
+        )
+        if first and (node is None or node.phase == "starting"):
+            link.finish(status)
+            link.close()
+        logging.shutdown()
+        # Not through the loop's own end: it waits for threads that may be the trouble.
+        os._exit(status)
+
+
+def _make_node(file: Path, profile: str | None, link: KeeperLink, *, attached: bool) -> Node:
+    # What a node writes is for its user alone; its children get a mask of their own from the keeper.
+    os.umask(0o077)
     held = link.welcome.held.get(handover.HELD_AS)
     site = handover.find(held) if held is not None else None
     if held is not None:
@@ -66,23 +101,17 @@ async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached:
         link.hold(handover.HELD_AS, fd)
         os.close(fd)
     places = Places(site.node.state)
-    places.make()
+    places.make(others=any(service.user is not None for service in site.services.values()))
     _log_to(places.node_log, anew=link.welcome.generation == 1)
-    node = Node(
+    return Node(
         site,
         places,
         link,
         LocalState(places.node_db),
-        lambda node: _upkeep(site, node),
+        lambda node: _upkeep(node.site, node),
         environ=os.environ,
         show=printer_argv(site.file, profile=profile) if attached else None,
     )
-    server = ControlServer(Desk(node, Figures()))
-
-    def serve(listener: socket.socket) -> asyncio.Task[None]:
-        return asyncio.create_task(server.serve(listener), name="control")
-
-    return await node.run(serve)
 
 
 def _upkeep(site: Site, node: Node) -> Upkeep:
@@ -99,6 +128,9 @@ def _upkeep(site: Site, node: Node) -> Upkeep:
     def rescued(death: Death, rescue: Rescue) -> None:
         loop.call_soon_threadsafe(node.rescued, death, rescue)
 
+    def failed(error: BaseException) -> None:
+        loop.call_soon_threadsafe(node.crash, error)
+
     return Upkeep(
         lambda: open_store(site.store),
         alive=node.living_workers,
@@ -107,6 +139,7 @@ def _upkeep(site: Site, node: Node) -> Upkeep:
         listens=isinstance(parse_url(site.store), PostgresUrl),
         retention={state: seconds for state, seconds in kept.items() if seconds is not None},
         rescued=rescued,
+        failed=failed,
     )
 
 
@@ -142,7 +175,6 @@ def main(argv: list[str] | None = None) -> int:
             run_node(arguments.config, arguments.profile, int(keeper_fd), attached=arguments.attached)
         )
     except CoserverError as error:
-        logging.getLogger("coserver").critical("%s", error)
         print(f"coserver: {error}", file=sys.stderr)
         return error.exit_status
 

@@ -32,7 +32,7 @@ def test_what_is_no_key_of_a_run_names_none(key: str) -> None:
         (["web/*"], ["web/1", "web/2"]),
         (["*/1"], ["web/1", "worker/1", "mail-in/1"]),
         (["worker", "web", "worker"], ["web", "worker"]),
-        (["mail-in/1", "mail-in"], ["mail-in", "mail-in/1"]),
+        (["mail-in/1", "mail-in"], ["mail-in"]),
     ],
 )
 def test_patterns_name_services_or_processes_once_in_the_sites_order(

@@ -18,6 +18,7 @@ from coserver.cli.status import print_status
 from coserver.config import Site
 from coserver.errors import (
     CoserverError,
+    Denied,
     NodeUnreachable,
     NotRunning,
     SchemaMismatch,
@@ -47,10 +48,10 @@ def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, 
     from coserver.host import launch, recorded
 
     site = surroundings.site
-    lock = launch.take_lock(site.node.state, wait=LOCK_WAIT)
+    lock = _lock(site.node.state)
     for left in recorded.clear(site.node.state / "children"):
         say(f"ended process {left.pid}, left over from {left.key} of an earlier run")
-    surroundings.places.make()
+    surroundings.places.make(others=any(service.user is not None for service in site.services.values()))
     _prepare_store(site)
     _tell_intents(surroundings, reset)
     node = boot.node_argv(site.file, profile=surroundings.profile, attached=not detach)
@@ -63,6 +64,17 @@ def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, 
     keeper = launch.start_keeper(site.node.state, lock, node, {})
     os.close(lock)
     _wait_up(surroundings, keeper, timeout=timeout, settled=not no_wait)
+
+
+def _lock(state: Path) -> int:
+    from coserver.host import launch
+
+    try:
+        return launch.take_lock(state, wait=LOCK_WAIT)
+    except CoserverError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise Denied(str(error)) from error
+        raise
 
 
 def _prepare_store(site: Site) -> None:
@@ -146,36 +158,57 @@ def _fail_to_start(words: Path, code: int) -> None:
 @click.option("--timeout", type=Duration(), default=120.0, metavar="TIME", help="How long to wait (2m).")
 @pass_surroundings
 def down(surroundings: Surroundings, now: bool, timeout: float) -> None:
-    """Stop the whole site, and wait until nothing of it is left. What operators want is kept for the next `up`."""
+    """Stop the whole site, and wait until nothing of it is left. What operators want is kept for the next `up`.
+
+    A site that is going down already is only waited for; `--now` hurries that.
+    """
     from coserver.host import launch
 
     site = surroundings.site
     say(f"down {site.name} ({site.file})")
+    keeper = launch.lock_holder(site.node.state)
     try:
-        keeper = int(surroundings.node.post("/api/v1/down", {"now": now})["keeper_pid"])
-        _wait_gone(keeper, timeout)
+        if not now and keeper is not None and surroundings.node.get("/healthz")["state"] == "stopping":
+            # The keeper takes a second request for an end as one to hurry.
+            say("it is going down already")
+        else:
+            keeper = int(surroundings.node.post("/api/v1/down", {"now": now})["keeper_pid"])
     except (NodeUnreachable, NotRunning):
         # Without a node that answers, the keeper stops everything by itself when a signal asks it to.
-        holder = launch.lock_holder(site.node.state)
-        if holder is None:
+        keeper = launch.lock_holder(site.node.state)
+        if keeper is None:
             raise
-        os.kill(holder, signal.SIGTERM)
-        _wait_gone(holder, timeout)
+        os.kill(keeper, signal.SIGTERM)
+        say(f"its node does not answer; the keeper, process {keeper}, was asked to end everything")
+    if not _gone(keeper, timeout):
+        raise TimedOut(_not_down(surroundings, now=now, timeout=timeout))
     say(f"{site.name} is down")
 
 
-def _wait_gone(pid: int, timeout: float) -> None:
+def _gone(pid: int, timeout: float) -> bool:
+    """Wait until a process is gone; tell whether it is."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
-        return
+        return True
     except OSError as error:
         raise CoserverError(f"cannot wait for process {pid}: {error.strerror}") from error
     try:
         readable, _, _ = select.select([pidfd], [], [], timeout)
     finally:
         os.close(pidfd)
-    if not readable:
-        raise TimedOut(
-            f"cannot say that the site is down: not within {timeout:g} s; `coserver down --now` hurries it"
-        )
+    return bool(readable)
+
+
+def _not_down(surroundings: Surroundings, *, now: bool, timeout: float) -> str:
+    """Say what a site that does not go down still waits for, and what helps."""
+    left: list[str] = []
+    try:
+        services = surroundings.node.status()["services"]
+    except CoserverError:
+        pass
+    else:
+        left = [p["name"] for service in services for p in service["processes"] if p["pid"] is not None]
+    what = f" ({', '.join(left)} not ended yet)" if left else ""
+    mend = "see `coserver logs coserver`" if now else "it goes on, and `coserver down --now` hurries it"
+    return f"cannot say that the site is down: not within {timeout:g} s{what}; {mend}"

@@ -116,7 +116,8 @@ def _processes(node: Node, target: Target) -> list[dict[str, Any]]:
 
 
 async def _down(desk: Desk, down: Down) -> dict[str, Any]:
-    desk.node.ask_keeper_to_end()
+    if desk.node.phase != "stopping":
+        desk.node.ask_keeper_to_end()
     if down.now:
         desk.node.go_down()
         desk.node.go_down(at_once=True)

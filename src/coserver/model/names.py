@@ -65,6 +65,7 @@ def resolve(patterns: Iterable[str], services: Mapping[str, Sequence[int]]) -> t
         if not found:
             unknown.append(pattern)
         wanted.update(dict.fromkeys(found))
+    wanted = {t: None for t in wanted if t.index is None or Target(t.service) not in wanted}
     order = {name: place for place, name in enumerate(services)}
     return sorted(wanted, key=lambda target: (order[target.service], target.index or 0)), unknown
 

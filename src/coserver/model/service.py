@@ -191,10 +191,11 @@ class NotBegun:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The leader of `run` has ended."""
+    """The leader of `run` has ended, at the time `at` of the boot clock if that is known, else just now."""
 
     run: int
     end: End
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +353,7 @@ def _starting(slot: Slot, state: Starting, event: Event, rules: Rules, now: floa
         case NotBegun() | Ended():
             if event.run != state.run:
                 return slot, ()
-            return _leader_gone(slot, state.run, event.end, now - state.since, Then.POLICY, rules, now)
+            return _leader_gone(slot, state.run, event, state.since, Then.POLICY, rules, now)
         case Emptied() | Readiness() | Due():
             return slot, ()
         case _:
@@ -374,7 +375,7 @@ def _running(slot: Slot, state: Running, event: Event, rules: Rules, now: float)
         case NotBegun() | Ended():
             if event.run != state.run:
                 return slot, ()
-            return _leader_gone(slot, state.run, event.end, now - state.since, Then.POLICY, rules, now)
+            return _leader_gone(slot, state.run, event, state.since, Then.POLICY, rules, now)
         case Began() | Emptied() | Due():
             return slot, ()
         case _:
@@ -404,7 +405,7 @@ def _stopping(slot: Slot, state: Stopping, event: Event, rules: Rules, now: floa
             if event.run != state.run:
                 return slot, ()
             # What is left has the rest of the stop's grace, but need not have more than a clearing gets.
-            cleared = Clearing(state.run, event.end, now - state.since, state.then, None)
+            cleared = Clearing(state.run, event.end, _uptime(event, state.since, now), state.then, None)
             if state.deadline is None:
                 return replace(slot, state=cleared), (Clear(state.run), Kill(state.run))
             deadline = min(state.deadline, now + rules.clear_timeout)
@@ -454,12 +455,17 @@ def _ask(
     )
 
 
+def _uptime(event: NotBegun | Ended, since: float, now: float) -> float:
+    ended = event.at if isinstance(event, Ended) and event.at is not None else now
+    return max(0.0, ended - since)
+
+
 def _leader_gone(
-    slot: Slot, run: int, end: End, uptime: float, then: Then, rules: Rules, now: float
+    slot: Slot, run: int, event: NotBegun | Ended, since: float, then: Then, rules: Rules, now: float
 ) -> Answer:
     deadline = now + rules.clear_timeout
     return (
-        replace(slot, state=Clearing(run, end, uptime, then, deadline)),
+        replace(slot, state=Clearing(run, event.end, _uptime(event, since, now), then, deadline)),
         (Clear(run), SetTimer(run, deadline)),
     )
 

@@ -32,7 +32,7 @@ class _Pickler(pickle.Pickler):
 
 
 def leave(site: Site) -> int:
-    """Return a descriptor of a sealed memory file that holds the configuration; the caller closes it."""
+    """Return a descriptor of a memory file that holds the configuration; the caller closes it."""
     buffer = io.BytesIO()
     _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(site)
     fd = os.memfd_create("coserver-configuration", os.MFD_CLOEXEC)
@@ -45,11 +45,14 @@ def leave(site: Site) -> int:
 
 
 def find(fd: int) -> Site | None:
-    """Return what `leave` left, or None when another version wrote it. `fd` stays open."""
+    """Return what `leave` left, or None when another version wrote it, by its number or by its records. `fd` stays
+    open."""
     data = os.pread(fd, os.fstat(fd).st_size, 0)
     end = 4 + int.from_bytes(data[:4], "big")
     if data[4:end].decode() != __version__:
         return None
-    found = pickle.loads(data[end:])
-    assert isinstance(found, Site)
-    return found
+    try:
+        found = pickle.loads(data[end:])
+    except Exception:  # records that changed fail in as many ways as there are
+        return None
+    return found if isinstance(found, Site) else None

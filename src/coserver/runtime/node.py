@@ -12,7 +12,6 @@ meanwhile, doors (bus and control, whose listening sockets the keeper holds), th
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import hmac
 import logging
@@ -20,10 +19,10 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from coserver.config import Site
 from coserver.errors import CoserverError, UnknownName
@@ -38,16 +37,15 @@ from coserver.host.keeper_link import (
     Terminate,
 )
 from coserver.model import service as rules
-from coserver.model.address import url
 from coserver.model.names import Run, Target, parse_key, resolve, suggestion
 from coserver.model.service import Began, Emptied, End, Ended, NotBegun, Readiness, Rules, Slot
-from coserver.runtime import printer, slots, unix
-from coserver.runtime.clock import boot_now, wall_now
+from coserver.model.takeover import towards
+from coserver.runtime import printer, slots, unix, words
+from coserver.runtime.clock import boot_now, monotonic_now, wall_now
 from coserver.runtime.hub import Hub, Told
 from coserver.runtime.printer import Printer, Show
 from coserver.runtime.service import Arrival, Service, Timer
 from coserver.runtime.spawning import CannotSpawn, Places, base_environment, spawn_spec
-from coserver.runtime.started import read_started
 from coserver.runtime.sweeper import Sweeper
 from coserver.runtime.upkeep import Death, Upkeep
 from coserver.store.contract import Rescue
@@ -88,10 +86,15 @@ class Node:
         self._pids: dict[str, tuple[int, int]] = {}
         """key → pid and kernel start time of the leaders that the keeper has confirmed"""
         self._tokens: dict[str, Run] = {}
-        self._signals: set[asyncio.Task[bool]] = set()
-        self._status: int | None = None
+        self._asked: set[str] = set()
+        """keys of runs that the keeper was asked for"""
+        self._told_to_end: set[str] = set()
+        """keys of runs whose leader was sent the stop signal"""
+        self._crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._status = 0
         self._leave = asyncio.Event()
-        self._going_down: asyncio.Task[None] | None = None
+        self._going_down: asyncio.Task[Any] | None = None
         self.sweeper = Sweeper(self._instance, keeper_pid=link.welcome.keeper_pid)
         self.hub = Hub(self._tokens.get, self._heard)
         self.upkeep = make_upkeep(self)
@@ -117,10 +120,14 @@ class Node:
         `serve_control` begins to answer on the control socket and returns the task that does.
         """
         welcome = self.link.welcome
+        asyncio.get_running_loop().set_exception_handler(self._in_loop)
         self._take_over(welcome.children)
-        self.sweeper.start()
-        await self.hub.serve(self._door("bus", self.places.bus))
+        self._watch(self.sweeper.start())
+        # Whoever comes to the bus shows a token, so processes of other users may come as well.
+        others = any(config.user is not None for config in self.site.services.values())
+        await self.hub.serve(self._door("bus", self.places.bus, mode=0o666 if others else 0o600))
         control = serve_control(self._door("control", self.site.control.socket))
+        self._bury_forgotten()
         self.upkeep.start()
         if welcome.generation == 1:
             log.info("%s is coming up on %s", self.site.name, self.site.node.name)
@@ -136,29 +143,56 @@ class Node:
         else:
             self._make_it_so()
         self.link.notify("READY=1")
-        news = asyncio.create_task(self._hear_keeper())
-        try:
-            await self._leave.wait()
-        finally:
-            for task in (news, control, self._going_down):
-                if task is not None and task is not asyncio.current_task():
-                    task.cancel()
-            await asyncio.gather(
-                *(task for task in (news, control, self._going_down) if task is not None),
-                return_exceptions=True,
-            )
-            for service in self.services.values():
-                service.close()
-            await self.hub.close()
-            await self.sweeper.close()
-            await self.upkeep.close()
-            self.state.close()
-        status = self._status if self._status is not None else 0
-        self.link.finish(status)
+        news = self._own(self._hear_keeper(), "news")
+        self._watch(control)
+        leave = self._own(self._leave.wait(), "leave")
+        await asyncio.wait([leave, self._crashed], return_when=asyncio.FIRST_COMPLETED)
+        if self._crashed.done():
+            self._crashed.result()
+        for task in (news, control):
+            task.cancel()
+        await asyncio.gather(news, control, return_exceptions=True)
+        for service in self.services.values():
+            service.close()
+        await self.hub.close()
+        await self.sweeper.close()
+        await self.upkeep.close()
+        self.state.close()
+        self.link.finish(self._status)
         self.link.close()
-        return status
+        return self._status
 
-    def _door(self, name: str, path: Path) -> socket.socket:
+    def crash(self, error: BaseException) -> None:
+        """Something happened that no rule foresaw. A node in doubt must not go on: it leaves, and the next one takes
+        over what lives. `run` raises the error."""
+        if not self._crashed.done():
+            self._crashed.set_exception(error)
+
+    def _own(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self._watch(task)
+        return task
+
+    def _watch(self, task: asyncio.Task[Any]) -> None:
+        def ended(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.crash(error)
+
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
+
+    def _in_loop(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Callbacks of the loop (timers, readers) have no task that could be watched."""
+        error = context.get("exception")
+        if isinstance(error, OSError):
+            log.warning(
+                "%s: %s", context.get("message"), error
+            )  # a peer's connection; its owner sees it, too
+        else:
+            self.crash(error if isinstance(error, Exception) else RuntimeError(str(context.get("message"))))
+
+    def _door(self, name: str, path: Path, *, mode: int = 0o600) -> socket.socket:
         """Return a listening socket that the keeper holds, so that whoever knocks between two nodes waits."""
         held = self.link.welcome.held.get(name)
         if held is not None:
@@ -167,7 +201,7 @@ class Node:
             return listener
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            listener = unix.listen(path)
+            listener = unix.listen(path, mode=mode)
         except OSError as error:
             raise CoserverError(
                 f"cannot listen at {path}: {error.strerror}; mend the rights of its directory, or name another place"
@@ -193,12 +227,21 @@ class Node:
             if run is None or run.service not in self.services:
                 continue
             self._tokens[self._token(run)] = run
+            self._asked.add(row.key)
             if row.pid:
                 self._pids[row.key] = (row.pid, row.start_time)
                 self.sweeper.leader(run, row.pid, row.start_time)
             service = self.services[run.service]
-            service.restore(run.index, slots.load(row.note))
+            service.restore(run.index, self._slot_of(run, row))
             self._catch_up(service, run, row)
+
+    def _slot_of(self, run: Run, row: ChildRow) -> Slot:
+        try:
+            return slots.load(row.note)
+        except ValueError:
+            # Written by another version. What certainly is so: the keeper has a process of this run.
+            log.warning("%s: the note of the node before cannot be read", run.process)
+            return Slot(rules.Running(run.run, row.pid, boot_now(), ready=True), run.run)
 
     def _catch_up(self, service: Service, run: Run, row: ChildRow) -> None:
         """Tell a slot what happened while there was no node, and repeat what only a node does."""
@@ -217,17 +260,12 @@ class Node:
             self._hear(row.ended)
 
     def _make_it_so(self) -> None:
-        """Start what is wanted and rests; stop what runs and is not wanted."""
+        """Turn every process towards what is wanted of it (see `model.takeover`)."""
         for name, service in self.services.items():
             for index, slot in service.slots.items():
-                wanted = self.wanted(Target(name, index))
-                if wanted == "running" and isinstance(slot.state, rules.Stopped):
-                    service.tell(index, rules.Start())
-                elif wanted == "stopped" and isinstance(
-                    slot.state, rules.Starting | rules.Running | rules.Backoff
-                ):
-                    # The node before died between hearing the operator and acting.
-                    service.tell(index, rules.Stop())
+                command = towards(slot.state, self.wanted(Target(name, index)))
+                if command is not None:
+                    service.tell(index, command)
 
     # What operators want ------------------------------------------------------------------------------------
 
@@ -306,7 +344,7 @@ class Node:
         if self._going_down is None:
             log.info("going down")
             self.phase = "stopping"
-            self._going_down = asyncio.create_task(self._go_down(at_once))
+            self._going_down = self._own(self._go_down(at_once), "going down")
         elif at_once:
             log.warning("going down at once")
             for service in self.services.values():
@@ -395,30 +433,22 @@ class Node:
                 self.sweeper.leader(run, event.pid, event.start_time)
                 service.tell(run.index, Began(run.run, event.pid))
             case SpawnFailed():
-                end = End(at=wall_now(), reason=self._why_not_begun(run, event))
+                end = End(at=wall_now(), reason=words.why_not_begun(self.site.services[run.service], event))
                 self.state.ended(run.process, run.run, end)
                 service.tell(run.index, NotBegun(run.run, end))
             case SpawnRefused():
+                self._asked.discard(event.key)
                 end = End(at=wall_now(), reason=f"the keeper refused it: {event.reason}")
                 service.tell(run.index, NotBegun(run.run, end))
             case Exited():
-                end = End(at=wall_now(), status=event.code, signal=event.signal)
+                # It may have ended long before somebody was there to hear of it.
+                ago = max(0.0, monotonic_now() - event.at_monotonic_us / 1e6)
+                end = End(at=wall_now() - int(ago * 1e6), status=event.code, signal=event.signal)
                 self.state.ended(run.process, run.run, end)
                 self._remember_adopted(run, event)
-                service.tell(run.index, Ended(run.run, end))
+                service.tell(run.index, Ended(run.run, end, at=boot_now() - ago))
             case _:
                 assert_never(event)
-
-    def _why_not_begun(self, run: Run, event: SpawnFailed) -> str:
-        command = self.site.services[run.service].command
-        if event.stage == "exec" and command:
-            if event.errno == errno.ENOENT:
-                return f'cannot run "{command[0]}": no such program; install it or correct `command`'
-            return f'cannot run "{command[0]}": {event.message}; see that it is executable'
-        if event.stage == "chdir":
-            cwd = self.site.services[run.service].cwd
-            return f"cannot start in {cwd}: {event.message}; create the directory or correct `cwd`"
-        return f"cannot start: {event.stage}: {event.message}"
 
     def _remember_adopted(self, run: Run, ended: Exited | SpawnFailed | None) -> None:
         if isinstance(ended, Exited):
@@ -454,6 +484,7 @@ class Node:
             self.state.ended(process, run, end)
             self.services[which.service].tell(which.index, NotBegun(run, end))
             return
+        self._asked.add(which.key)
         self.link.spawn(request)
 
     def ask_to_end(self, process: str, run: int) -> None:
@@ -467,20 +498,22 @@ class Node:
         """Signal, and only then leave a note of it: a node that takes over before the note finds the process running
         and, by the operator's intent, stops it; one that takes over after it must not signal a second time."""
         self._signal(run.key, number)
+        self._told_to_end.add(run.key)
         slot = self.services[run.service].slots[run.index]
         if rules.run_of(slot.state) == run.run:
             self.link.note(run.key, slots.dump(slot))
 
     def kill(self, process: str, run: int) -> None:
-        """Kill the leader's group at once and everybody else who belongs as soon as found."""
+        """Kill everybody who belongs, after a look at who does: a death takes evidence with it."""
         which = self._run(process, run)
-        self._signal(which.key, signal.SIGKILL, group=True)
-        self.sweeper.kill(which)
+        self.sweeper.look(which, then=lambda: self._send_kill(which))
+
+    def _send_kill(self, run: Run) -> None:
+        self._signal(run.key, signal.SIGKILL, group=True)
+        self.sweeper.kill(run)
 
     def _signal(self, key: str, number: int, *, group: bool = False) -> None:
-        task = asyncio.create_task(self.link.signal(key, number, group=group))
-        self._signals.add(task)
-        task.add_done_callback(self._signals.discard)
+        self._own(self.link.signal(key, number, group=group), "signal")
 
     def clear(self, process: str, run: int) -> None:
         """End what is left."""
@@ -496,51 +529,28 @@ class Node:
         which = self._run(process, run)
         self._tokens.pop(self._token(which), None)
         self._pids.pop(which.key, None)
+        self._told_to_end.discard(which.key)
         self.sweeper.forget(which)
-        self.link.ack(which.key)
+        if which.key in self._asked:
+            self._asked.remove(which.key)
+            self.link.ack(which.key)
 
     def changed(self, process: str, before: Slot, after: Slot) -> None:
         """Leave the slot's state where the next node will find it, and say what changed."""
         run = rules.run_of(after.state)
         if run is None:
             self.state.rest(process, after.run, slots.dump(after))
-        elif rules.run_of(before.state) == run and not isinstance(after.state, rules.Stopping):
-            self.link.note(self._run(process, run).key, slots.dump(after))
-        self._announce(process, before, after)
+        elif rules.run_of(before.state) == run:
+            key = self._run(process, run).key
+            if not isinstance(after.state, rules.Stopping) or key in self._told_to_end:
+                self.link.note(key, slots.dump(after))
+        config = self.site.services[process.rpartition("/")[0]]
+        for level, sentence in words.news(process, before, after, config, boot_now()):
+            log.log(level, "%s", sentence)
 
     def timer(self, delay: float, due: Callable[[], None]) -> Timer:
         """Set a timer on the loop."""
         return asyncio.get_running_loop().call_later(delay, due)
-
-    def _announce(self, process: str, before: Slot, after: Slot) -> None:
-        state = after.state
-        match state:
-            case rules.Running():
-                if not isinstance(before.state, rules.Running):
-                    log.info("%s runs, process %d", process, state.pid)
-                if state.ready and not (isinstance(before.state, rules.Running) and before.state.ready):
-                    bind = self.site.services[process.rpartition("/")[0]].bind
-                    if bind is not None:
-                        log.info("%s is ready at %s", process, url(bind))
-                    elif self.services[process.rpartition("/")[0]].rules.reports_ready:
-                        log.info("%s is ready", process)
-            case rules.Clearing():
-                if not isinstance(before.state, rules.Clearing):
-                    level = logging.INFO if isinstance(before.state, rules.Stopping) else logging.WARNING
-                    log.log(level, "%s ended: %s", process, rules.describe(state.end))
-            case rules.Backoff():
-                log.warning("%s starts again in %.1f s", process, state.until - boot_now())
-            case rules.Fatal():
-                log.error(
-                    "%s is given up: %s; `coserver start %s` tries again", process, state.reason, process
-                )
-            case rules.Stopped():
-                if not isinstance(before.state, rules.Stopped):
-                    log.info("%s has stopped", process)
-            case rules.Exited() | rules.Starting() | rules.Stopping():
-                pass
-            case _:
-                assert_never(state)
 
     # Workers ------------------------------------------------------------------------------------------------
 
@@ -555,11 +565,17 @@ class Node:
     def _bury(self, run: Run) -> None:
         if not self.site.services[run.service].works:
             return
-        started = self.places.started(run)
         ended = self.services[run.service].slots[run.index].state
         note = rules.describe(ended.end) if isinstance(ended, rules.Clearing) else "ended"
-        self.upkeep.bury(Death(self._token(run), run.process, read_started(started), note))
-        started.unlink(missing_ok=True)
+        self.upkeep.bury(Death(self._token(run), run.process, note, self.places.started(run)))
+
+    def _bury_forgotten(self) -> None:
+        """Bury the workers whose ends no node lived to tell the store: their notes of begun jobs are still there."""
+        for run, file in self.places.left_started():
+            if self._token(run) not in self._tokens:
+                self.upkeep.bury(
+                    Death(self._token(run), run.process, "it ended while there was no node", file)
+                )
 
     def rescued(self, death: Death, rescue: Rescue) -> None:
         """Say what became of a dead worker's jobs."""

@@ -99,7 +99,7 @@ class Service:
         self._inbox: deque[tuple[int, Event]] = deque()
         self._busy = False
         self._timers: dict[int, Timer] = {}
-        self._command = 0
+        self._commands = dict.fromkeys(self.slots, 0)
         self._moved = asyncio.Event()
 
     def processes(self) -> Iterator[tuple[str, Slot]]:
@@ -130,9 +130,9 @@ class Service:
         self._order(Restart(), only)
 
     def _order(self, event: Start | Stop | Restart, only: int | None) -> None:
-        self._command += 1
         for index in sorted(self.slots):
             if only is None or index == only:
+                self._commands[index] += 1
                 self.tell(index, event)
         self._tell_waiters()
 
@@ -199,10 +199,11 @@ class Service:
 
     async def arrive(self, goal: Goal, only: int | None = None) -> Arrival:
         """Wait until every process is ready (`up`) or at rest (`down`), or a later command makes that pointless."""
-        command = self._command
+        awaited = [index for index in self.slots if only is None or index == only]
+        commands = [self._commands[index] for index in awaited]
         while True:
             moved = self._moved
-            states = [slot.state for index, slot in self.slots.items() if only is None or index == only]
+            states = [self.slots[index].state for index in awaited]
             if goal == "down":
                 if all(isinstance(state, Stopped | Exited | Fatal) for state in states):
                     return Arrival("arrived")
@@ -213,7 +214,7 @@ class Service:
             ):
                 return Arrival("arrived")
             await moved.wait()
-            if self._command != command:
+            if [self._commands[index] for index in awaited] != commands:
                 return Arrival("superseded")
 
     def _tell_waiters(self) -> None:

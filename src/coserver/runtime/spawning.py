@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from coserver.config import ServiceConfig, Site
-from coserver.errors import CoserverError, UsageError
+from coserver.errors import CoserverError, Denied, UsageError
 from coserver.host.keeper_link import OutputSpec, SpawnSpec
 from coserver.host.users import Account, account
 from coserver.model import envfile
-from coserver.model.names import Run
+from coserver.model.names import Run, parse_key
 from coserver.runtime import spec as service_spec
 
 NOT_FOR_CHILDREN = frozenset(
@@ -34,6 +34,7 @@ NOT_FOR_CHILDREN = frozenset(
         "LISTEN_FDNAMES",
     }
 )
+STARTED = "started-"
 MAX_ENVIRONMENT_FILE = 1 << 20
 
 
@@ -67,10 +68,9 @@ class Places:
         """What the node says of itself."""
         return self.state / "log" / "coserver.log"
 
-    @property
-    def wake(self) -> Path:
-        """The directory of the sockets that rouse parked workers."""
-        return self.state / "wake"
+    def own(self, run: Run) -> Path:
+        """The directory of a process's own small files; it belongs to the process's user."""
+        return self.state / "process" / f"{run.service}-{run.index}"
 
     def log(self, service: str, index: int) -> Path:
         """The log file of a process; rotated ones lie beside it."""
@@ -82,12 +82,36 @@ class Places:
 
     def started(self, run: Run) -> Path:
         """The file in which a worker notes the jobs that it has begun."""
-        return self.state / "started" / f"{run.service}-{run.index}-{run.run}"
+        return self.own(run) / f"{STARTED}{run.run}"
 
-    def make(self) -> None:
-        """Create the directories, for the user alone."""
-        for place in (self.state, self.state / "log", self.wake, self.state / "started"):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def left_started(self) -> Iterator[tuple[Run, Path]]:
+        """Yield every such file that is there, with the run that wrote it."""
+        for file in self.state.glob(f"process/*/{STARTED}*"):
+            service, _, index = file.parent.name.rpartition("-")
+            run = parse_key(f"{service}/{index}#{file.name.removeprefix(STARTED)}")
+            if run is not None:
+                yield run, file
+
+    def make(self, *, others: bool = False) -> None:
+        """Create the directories for this user alone; with `others`, processes of other users may pass through to
+        what is theirs. Raises Denied when the state directory is somebody else's."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = self.state.stat().st_uid
+        if owner != os.geteuid():
+            raise Denied(
+                f"cannot use the state directory {self.state}: it belongs to user {owner}; "
+                "start the site as that user, or name another place under `state` in [node]"
+            )
+        self.state.chmod(0o711 if others else 0o700)
+        (self.state / "log").mkdir(mode=0o700, exist_ok=True)
+        (self.state / "process").mkdir(mode=0o711, exist_ok=True)
+
+    def make_own(self, run: Run, owner: Account | None) -> None:
+        """Create a process's own directory, for its user. OSError when it cannot be."""
+        place = self.own(run)
+        place.mkdir(mode=0o711, exist_ok=True)
+        if owner is not None:
+            os.chown(place, owner.uid, owner.gid)
 
 
 def mark(instance: str, run: Run) -> str:
@@ -113,6 +137,12 @@ def spawn_spec(
             f'cannot run {run.process} as "{config.user}": only root may choose another user; '
             f"start the site as root, or leave `service.{run.service}.user` out"
         )
+    try:
+        places.make_own(run, user)
+    except OSError as error:
+        raise CannotSpawn(
+            f"cannot make the directory {places.own(run)} of {run.process}: {error.strerror}; mend its rights"
+        ) from None
     env = base_environment(environ) | service_environment(config)
     env |= {
         "COSERVER_SITE": site.name,
@@ -214,7 +244,7 @@ def _service_spec(
         wsgi=config.wsgi,
         bind=str(config.bind).removeprefix("tcp:") if config.bind is not None else None,
         started=str(places.started(run)) if config.works else None,
-        wake=str(places.wake) if config.works else None,
+        wake=str(places.own(run)) if config.works else None,
         stop_timeout=config.stop.timeout,
     )
 

@@ -47,9 +47,10 @@ class Sweeper:
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to serve."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin to serve; return the task that does, for its owner to watch."""
         self._task = asyncio.create_task(self._serve(), name="sweeper")
+        return self._task
 
     async def close(self) -> None:
         """Stop serving."""

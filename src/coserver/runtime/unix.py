@@ -7,8 +7,10 @@ The kernel takes at most 107 bytes of path. A longer one is reached through its 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,11 +32,11 @@ def short_name(path: Path) -> Iterator[str]:
 
 
 def listen(path: Path, *, backlog: int = 1024, mode: int = 0o600) -> socket.socket:
-    """Return a listening stream socket at `path`, in place of whatever was there.
+    """Return a listening stream socket at `path`, in place of one at which nobody listens any more.
 
-    The caller has to know that nobody listens there any more (the site's lock says so).
+    Raises OSError: FileExistsError when something else than a socket is there, EADDRINUSE when somebody listens.
     """
-    path.unlink(missing_ok=True)
+    _make_room(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         before = os.umask(0o777 & ~mode)
@@ -49,6 +51,21 @@ def listen(path: Path, *, backlog: int = 1024, mode: int = 0o600) -> socket.sock
         listener.close()
         raise
     return listener
+
+
+def _make_room(path: Path) -> None:
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise FileExistsError(errno.EEXIST, "something else than a socket is there")
+    try:
+        connect(path, timeout=1.0).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        path.unlink(missing_ok=True)
+    else:
+        raise OSError(errno.EADDRINUSE, "somebody listens there already")
 
 
 def connect(path: Path, *, timeout: float | None = None) -> socket.socket:

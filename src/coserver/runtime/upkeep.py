@@ -21,12 +21,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 from coserver.errors import CoserverError
 from coserver.model.job import Counts, State
+from coserver.runtime.started import read_started
 from coserver.store.contract import Listener, Rescue, Store
 
 log = logging.getLogger("coserver.store")
@@ -42,8 +44,18 @@ class Death:
 
     token: str
     process: str
-    started: Sequence[int] | None
     note: str
+    file: Path | None = None
+    """where the worker noted which jobs it had begun; it stays until the store knows"""
+
+    def started(self) -> list[int] | None:
+        """Return the jobs that had begun, None when nobody can say."""
+        return read_started(self.file) if self.file is not None else None
+
+    def settled(self) -> None:
+        """The store knows."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
 
 
 class Upkeep:
@@ -59,10 +71,11 @@ class Upkeep:
         listens: bool,
         retention: Mapping[State, float],
         rescued: Callable[[Death, Rescue], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         """`alive` returns the tokens of living processes and `wake` rouses their workers; both are called from the
-        upkeep's threads, and so is `rescued`, with what became of a dead worker's jobs. `listens`: the store notifies,
-        and one thread waits for that; otherwise the upkeep probes it."""
+        upkeep's threads, and so are `rescued`, with what became of a dead worker's jobs, and `failed`, with an error
+        that nobody foresaw. `listens`: the store notifies, and one thread waits for that."""
         self._open = open_store
         self._alive = alive
         self._wake = wake
@@ -71,6 +84,8 @@ class Upkeep:
         self._listener: Listener | None = None
         self._retention = [(state, int(kept * 1e6)) for state, kept in retention.items()]
         self._rescued = rescued
+        self._failed = failed
+        self._renew_at = self._tick_at = 0.0
         self._store: Store | None = None
         self._deaths: deque[Death] = deque()
         self._askers: deque[Future[Counts]] = deque()
@@ -120,20 +135,34 @@ class Upkeep:
             return None
         finally:
             asked.cancel()
-            if asked in self._askers:
+            try:
                 self._askers.remove(asked)
+            except ValueError:
+                pass  # answered, or being answered
 
     # The thread ---------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    def _serve(self) -> None:
         pause = 0.0
         while True:
             try:
                 store = self._ready_store()
+                wait = self._one_pass(store)
+                if self._trouble is not None:
+                    # Only a whole pass proves it: a store may still be read when it can no longer be written.
+                    log.warning("the store works again")
+                    self._trouble = None
                 pause = 0.0
-                self._serve(store)
-                store.close()
-                return
+                if self._leaving:
+                    store.close()
+                    return
             except CoserverError as error:
                 if self._trouble != str(error):
                     self._trouble = str(error)
@@ -141,9 +170,9 @@ class Upkeep:
                 self._refuse(error)
                 if self._leaving:
                     return
-                pause = min(5.0, pause * 2 or 0.2)
-                self._bell.wait(pause)
-                self._bell.clear()
+                wait = pause = min(5.0, pause * 2 or 0.2)
+            self._bell.wait(wait)
+            self._bell.clear()
 
     def _ready_store(self) -> Store:
         if self._store is None:
@@ -162,38 +191,33 @@ class Upkeep:
                 )
                 self._threads.append(listening)
                 listening.start()
-        if self._trouble is not None:
-            self._store.counts()
-            log.warning("the store answers again")
-            self._trouble = None
         return self._store
 
-    def _serve(self, store: Store) -> None:
-        renew_at = tick_at = 0.0
-        while True:
-            now = time.monotonic()
-            while self._deaths:
-                death = self._deaths[0]
-                rescue = store.bury(death.token, started=death.started, note=death.note)
-                self._deaths.popleft()
-                self._rescued(death, rescue)
-            if self._leaving:
-                return
-            if now >= renew_at:
-                renew_at = now + self._lease / 3
-                alive = self._alive()
-                workers = [worker for worker, token in store.live_tokens() if token in alive]
-                if workers:
-                    store.renew(workers, lease=self._lease)
-            if now >= tick_at or store.probe():
-                upkeep = store.tick(retention=self._retention)
-                tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
-                if upkeep.routed or upkeep.promoted or upkeep.rescued:
-                    self._wake()
-            self._answer(store, now)
-            look = LOOK if self._alive() else TICK
-            self._bell.wait(max(0.0, min(look, tick_at - time.monotonic())))
-            self._bell.clear()
+    def _one_pass(self, store: Store) -> float:
+        """Do what is due; return how many seconds may pass before the next look."""
+        now = time.monotonic()
+        while self._deaths:
+            death = self._deaths[0]
+            rescue = store.bury(death.token, started=death.started(), note=death.note)
+            death.settled()
+            self._deaths.popleft()
+            self._rescued(death, rescue)
+        if self._leaving:
+            return 0.0
+        if now >= self._renew_at:
+            alive = self._alive()
+            workers = [worker for worker, token in store.live_tokens() if token in alive]
+            if workers:
+                store.renew(workers, lease=self._lease)
+            self._renew_at = now + self._lease / 3
+        if now >= self._tick_at or store.probe():
+            upkeep = store.tick(retention=self._retention)
+            self._tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
+            if upkeep.routed or upkeep.promoted or upkeep.rescued:
+                self._wake()
+        self._answer(store, now)
+        look = LOOK if self._alive() else TICK
+        return max(0.0, min(look, self._tick_at - time.monotonic()))
 
     @staticmethod
     def _until_next(next_due: int | None) -> float:

@@ -55,7 +55,7 @@ class LocalState:
     def __init__(self, path: Path) -> None:
         try:
             self._db = apsw.Connection(str(path))
-            self._db.set_busy_timeout(5000)
+            self._db.set_busy_timeout(1000)
             # One by one: a statement that yields a row holds up those behind it until the row is fetched.
             for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", _SCHEMA):
                 self._db.execute(statement).fetchall()
