@@ -180,6 +180,16 @@ def test_jobs_are_filtered_by_states_queue_and_task(store: Store) -> None:
 
     assert listed() == [c, b, a]
     assert listed(states=[State.FAILED]) == [a]
+    assert listed(states=[State.FAILED, State.LOST], queue="default") == [a]
+    assert listed(states=[State.LOST]) == listed(states=[State.FAILED], queue="mail") == []
+    assert listed(states=[State.RUNNING]) == []
+    assert [held.id for held in claim(store, worker, pairs=[("mail", TASK), ("default", "a:other")])] == [
+        b,
+        c,
+    ]
+    assert listed(states=[State.RUNNING]) == [c, b]
+    assert listed(states=[State.RUNNING], task=TASK) == [b]
+    store.leave(worker)
     assert listed(states=[State.QUEUED, State.FAILED]) == [c, b, a]
     assert listed(queue="mail") == [b]
     assert listed(task="a:other") == [c]

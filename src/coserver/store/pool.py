@@ -32,7 +32,18 @@ STATEMENT_SECONDS = 30
 IDLE = 8
 """How many unused connections are kept."""
 
+_CONNECTING: dict[str, str | int] = {
+    "connect_timeout": 10,
+    "client_encoding": "UTF8",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What the URL may override: how long to wait for a server, and how soon a network that went away is noticed."""
+
 _SETTINGS = (
+    "SET default_transaction_isolation = 'read committed'; "
     "SET application_name = 'coserver'; SET plan_cache_mode = force_generic_plan; SET jit = off; "
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
     f"SET statement_timeout = '{STATEMENT_SECONDS}s'; SET client_min_messages = warning"
@@ -82,7 +93,8 @@ class Pool:
         """Open a connection that the caller owns."""
         try:
             given = conninfo.conninfo_to_dict(self._url)
-            given.setdefault("connect_timeout", 10)
+            for key, value in _CONNECTING.items():
+                given.setdefault(key, value)
             opened = psycopg.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise self.unavailable(error, "open") from error

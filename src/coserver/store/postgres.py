@@ -64,6 +64,7 @@ from coserver.store.records import (
     check_new,
     job_info,
     judge,
+    listing,
     route,
     sort_outcomes,
 )
@@ -223,9 +224,13 @@ class PostgresStore:
         return job_info(rows[0]) if rows else None
 
     def jobs(self, where: JobFilter, *, limit: int, before: int | None = None) -> list[JobInfo]:
-        states = int_array([int(state) for state in where.states]) if where.states else None
         rows = self._run(
-            "jobs", states=states, queue=where.queue, task=where.task, limit=limit, before=before
+            listing(where),
+            states=int_array([int(state) for state in where.states]) if where.states else None,
+            queue=where.queue,
+            task=where.task,
+            limit=limit,
+            before=before,
         )
         return [job_info(row) for row in rows]
 

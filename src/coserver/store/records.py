@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 
@@ -14,6 +14,7 @@ from coserver.model.job import (
     DEFAULT_QUEUE,
     Error,
     Failed,
+    JobFilter,
     JobInfo,
     NewJob,
     Outcome,
@@ -195,6 +196,16 @@ def lost_text(note: str | None, process: str, crashes: int) -> str:
 
 def _ordinal(n: int) -> str:
     return {2: "second", 3: "third"}.get(n, f"{n}th")
+
+
+def listing(where: JobFilter) -> Literal["jobs", "jobs_running", "jobs_unsuccessful"]:
+    """The statement that lists such jobs without reading a long backlog, or all that ever succeeded, for a few rows."""
+    states = set(where.states)
+    if states == {State.RUNNING}:
+        return "jobs_running"
+    if states and min(states) > State.SUCCEEDED:
+        return "jobs_unsuccessful"
+    return "jobs"
 
 
 def job_info(row: Sequence[Any]) -> JobInfo:

@@ -57,6 +57,7 @@ from coserver.store.records import (
     due_at,
     job_info,
     judge,
+    listing,
     route,
     sort_outcomes,
 )
@@ -167,9 +168,13 @@ class SQLiteStore:
         return job_info(rows[0]) if rows else None
 
     def jobs(self, where: JobFilter, *, limit: int, before: int | None = None) -> list[JobInfo]:
-        states = dumps([int(state) for state in where.states]) if where.states else None
         rows = self._file.read(
-            "jobs", states=states, queue=where.queue, task=where.task, limit=limit, before=before
+            listing(where),
+            states=dumps([int(state) for state in where.states]) if where.states else None,
+            queue=where.queue,
+            task=where.task,
+            limit=limit,
+            before=before,
         )
         return [job_info(row) for row in rows]
 

@@ -2,11 +2,11 @@
 -- their counters join everybody's.
 WITH closed AS (
     UPDATE coserver_worker w SET state = 2
-     WHERE w.id = %(worker)s::bigint AND w.state = 1
+     WHERE w.id = %(worker)s::bigint AND w.state + 0 = 1
        AND w.ended_at < (date_part('epoch', now()) - %(grace)s::integer) * 1000000
     RETURNING w.id
 ), folded AS (
-    DELETE FROM coserver_count c USING closed WHERE c.worker = closed.id RETURNING c.queue, c.state, c.n
+    DELETE FROM coserver_count c USING closed WHERE c.worker = ANY (ARRAY[closed.id]) RETURNING c.queue, c.state, c.n
 )
 INSERT INTO coserver_count (worker, queue, state, n)
 SELECT 0, queue, state, sum(n) FROM folded GROUP BY queue, state ORDER BY queue, state

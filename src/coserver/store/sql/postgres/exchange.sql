@@ -1,12 +1,15 @@
 -- One round trip per batch: record the ends of jobs that succeeded or failed, and claim the next.
 -- SQLite does it in several statements of one transaction; here a round trip costs more than the work.
 --
--- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way. OFFSET 0
---   and `+ 0` keep the planner from anything but one probe of the primary key per finish: planned while the table is
---   empty, the index of running jobs looks as good, and then reads all of them per finish.
+-- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way.
 -- pairs … picked: of every provided (queue, task) the first in line, locked so that two claimers never meet, then the
 --   best over all. A job that has killed workers is no candidate, but nothing behind it in line is claimed before it.
 -- claimed: only for a live worker.
+--
+-- `= ANY (ARRAY[…])` and `+ 0` leave the planner one way to find the rows of a list, here and in the other statements:
+-- one probe of the primary key for each. Plans are kept, and one made while the table was nearly empty finds any other
+-- index as good, and later reads everything in flight, or everything, for each row of the list.
+--
 -- The answer's first row (its task is NULL) is about the store: how many finishes fitted, is the worker live, is
 -- anything to be routed, is a dead worker's estate open, does a suspect wait, when is the first scheduled job due; and
 -- it lets a commit that only claims return before the disk has it.
@@ -14,15 +17,10 @@ WITH told AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
                          %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
                AS o (id, claim, state, started_at, finished_at, result, error)
-), fit AS MATERIALIZED (
-    SELECT o.*, j.at
-      FROM told o,
-           LATERAL (SELECT f.ctid AS at FROM coserver_job f
-                     WHERE f.id = o.id AND f.claim = o.claim AND f.worker + 0 = %(worker)s::bigint
-                       AND f.state = 6 AND f.flags = 0 OFFSET 0) j
 ), gone AS (
-    DELETE FROM coserver_job j USING fit o
-     WHERE j.ctid = o.at AND j.claim = o.claim AND j.worker + 0 = %(worker)s::bigint AND j.state + 0 = 6
+    DELETE FROM coserver_job j USING told o
+     WHERE j.id = ANY (ARRAY[o.id]) AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state + 0 = 6
+       AND j.flags = 0
     RETURNING j.id, j.worker, j.created_at, j.run_at, o.started_at, o.finished_at, j.claim, j.attempt, j.crashes,
               j.max_crashes, o.state, j.priority, j.queue, j.task, j.args, j.options, o.result, o.error
 ), kept AS (
@@ -34,7 +32,7 @@ WITH told AS MATERIALIZED (
     SELECT worker, queue, state, count(*) FROM gone GROUP BY worker, queue, state ORDER BY queue, state
     ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
 ), me AS MATERIALIZED (
-    SELECT id FROM coserver_worker WHERE id = %(worker)s::bigint AND state = 0
+    SELECT id FROM coserver_worker WHERE id = %(worker)s::bigint AND state + 0 = 0
 ), pairs AS MATERIALIZED (
     SELECT p.queue, p.task, p.room
       FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me
@@ -62,7 +60,7 @@ WITH told AS MATERIALIZED (
     UPDATE coserver_job j
        SET state = 6, worker = %(worker)s::bigint, claim = j.claim + 1,
            claimed_at = (date_part('epoch', now()) * 1000000)::bigint
-      FROM picked p WHERE j.id = p.id AND j.state = 5
+      FROM picked p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 5
     RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq
 ), awake AS (
     UPDATE coserver_worker SET parked = 0
@@ -70,14 +68,14 @@ WITH told AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NULL, NULL,
        (EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)
-        AND EXISTS (SELECT 1 FROM coserver_task t
-                     WHERE EXISTS (SELECT 1 FROM coserver_job j WHERE j.state = 0 AND j.task = t.name)))::integer,
+        AND EXISTS (SELECT 1 FROM coserver_task t, LATERAL (
+                           SELECT 1 FROM coserver_job j WHERE j.state = 0 AND j.task = t.name LIMIT 1) n))::integer,
        EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE w.state < 2
                   AND CASE WHEN w.state = 0
                            THEN w.lease_until < date_part('epoch', now()) * 1000000 AND w.id <> %(worker)s::bigint
                            ELSE w.ended_at < (date_part('epoch', now()) - %(grace)s::integer) * 1000000
-                                OR EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = w.id AND j.state = 6)
+                                OR EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = ANY (ARRAY[w.id]) AND j.state = 6)
                       END)::integer,
        EXISTS (SELECT 1 FROM suspect)::integer::smallint,
        (SELECT min(run_at) FROM coserver_job WHERE state = 4) - (date_part('epoch', now()) * 1000000)::bigint,

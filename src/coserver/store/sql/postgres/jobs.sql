@@ -1,18 +1,18 @@
 -- A page of jobs by descending id, without the large parts. A NULL filter restricts nothing.
 SELECT * FROM (
     SELECT j.id, j.task, j.queue, j.state, j.priority, j.args, j.attempt, j.crashes, j.created_at, j.run_at,
-           j.claimed_at, NULL::bigint, w.process, NULL::text, j.error
-      FROM coserver_job j LEFT JOIN coserver_worker w ON w.id = j.worker
-     WHERE (%(before)s::bigint IS NULL OR j.id < %(before)s::bigint)
+           j.claimed_at, NULL::bigint, (SELECT process FROM coserver_worker w WHERE w.id = j.worker), NULL::text, j.error
+      FROM coserver_job j
+     WHERE j.id < coalesce(%(before)s::bigint, 9223372036854775807)
        AND (%(states)s::smallint[] IS NULL OR j.state = ANY (%(states)s::smallint[]))
        AND (%(queue)s::text IS NULL OR j.queue = %(queue)s::text) AND (%(task)s::text IS NULL OR j.task = %(task)s::text)
      ORDER BY j.id DESC LIMIT %(limit)s::integer) AS part
 UNION ALL
 SELECT * FROM (
     SELECT d.id, d.task, d.queue, d.state, d.priority, d.args, d.attempt, d.crashes, d.created_at, d.run_at,
-           d.started_at, d.finished_at, w.process, d.result, d.error
-      FROM coserver_done d LEFT JOIN coserver_worker w ON w.id = d.worker
-     WHERE (%(before)s::bigint IS NULL OR d.id < %(before)s::bigint)
+           d.started_at, d.finished_at, (SELECT process FROM coserver_worker w WHERE w.id = d.worker), d.result, d.error
+      FROM coserver_done d
+     WHERE d.id < coalesce(%(before)s::bigint, 9223372036854775807)
        AND (%(states)s::smallint[] IS NULL OR d.state = ANY (%(states)s::smallint[]))
        AND (%(queue)s::text IS NULL OR d.queue = %(queue)s::text) AND (%(task)s::text IS NULL OR d.task = %(task)s::text)
      ORDER BY d.id DESC LIMIT %(limit)s::integer) AS part

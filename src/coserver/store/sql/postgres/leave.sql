@@ -3,5 +3,5 @@
 UPDATE coserver_worker
    SET state = 1, parked = 0, started = '[]', note = 'it left',
        ended_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint
- WHERE id = %(worker)s::bigint AND state = 0
+ WHERE id = %(worker)s::bigint AND state + 0 = 0
 RETURNING id

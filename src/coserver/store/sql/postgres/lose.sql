@@ -2,7 +2,7 @@
 WITH gone AS (
     DELETE FROM coserver_job j
      USING unnest(%(ids)s::bigint[], %(errors)s::text[]) AS o (id, error)
-     WHERE j.id = o.id AND j.state = 6
+     WHERE j.id = ANY (ARRAY[o.id]) AND j.state + 0 = 6
     RETURNING j.*, o.error AS why
 ), counted AS (
     INSERT INTO coserver_count (worker, queue, state, n)

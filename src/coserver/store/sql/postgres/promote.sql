@@ -7,5 +7,5 @@ WITH due AS MATERIALIZED (
 ), placed AS MATERIALIZED (
     SELECT id, nextval('coserver_seq') AS seq FROM due
 )
-UPDATE coserver_job j SET state = 5, seq = p.seq FROM placed p WHERE j.id = p.id AND j.state = 4
+UPDATE coserver_job j SET state = 5, seq = p.seq FROM placed p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 4
 RETURNING j.id

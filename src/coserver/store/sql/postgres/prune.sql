@@ -6,7 +6,7 @@ WITH old AS MATERIALIZED (
      ORDER BY finished_at LIMIT %(limit)s::integer
        FOR UPDATE SKIP LOCKED
 ), blobs AS (
-    DELETE FROM coserver_blob b USING old WHERE b.job = old.id
+    DELETE FROM coserver_blob b USING old WHERE b.job = ANY (ARRAY[old.id])
 )
-DELETE FROM coserver_done d USING old WHERE d.id = old.id
+DELETE FROM coserver_done d USING old WHERE d.id = ANY (ARRAY[old.id])
 RETURNING d.id

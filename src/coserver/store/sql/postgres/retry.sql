@@ -7,5 +7,5 @@ UPDATE coserver_job j
        error = o.error, attempt = j.attempt + 1, worker = NULL, claimed_at = NULL
   FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(delays)s::bigint[], %(errors)s::text[])
        AS o (id, claim, delay, error)
- WHERE j.id = o.id AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state = 6 AND j.flags = 0
+ WHERE j.id = ANY (ARRAY[o.id]) AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state + 0 = 6 AND j.flags = 0
 RETURNING j.id, j.state

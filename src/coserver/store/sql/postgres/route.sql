@@ -4,10 +4,10 @@ WITH told AS MATERIALIZED (
                AS o (id, queue, due, large)
 ), blobs AS (
     INSERT INTO coserver_blob (job, kind, data)
-    SELECT j.id, 0, j.args FROM told o, coserver_job j WHERE o.large AND j.id = o.id AND j.state = 0
+    SELECT j.id, 0, j.args FROM told o, coserver_job j WHERE o.large AND j.id = ANY (ARRAY[o.id]) AND j.state + 0 = 0
 )
 UPDATE coserver_job j
    SET state = CASE WHEN o.due IS NULL THEN 5 ELSE 4 END,
        seq = CASE WHEN o.due IS NULL THEN nextval('coserver_seq') END,
        queue = o.queue, args = CASE WHEN o.large THEN NULL ELSE j.args END
-  FROM told o WHERE j.id = o.id AND j.state = 0
+  FROM told o WHERE j.id = ANY (ARRAY[o.id]) AND j.state + 0 = 0

@@ -59,7 +59,8 @@ CREATE TABLE coserver_done (
     result      TEXT,
     error       TEXT
 ) STRICT;
-CREATE INDEX coserver_done_finished ON coserver_done (state, finished_at);
+CREATE INDEX coserver_done_finished     ON coserver_done (state, finished_at);
+CREATE INDEX coserver_done_unsuccessful ON coserver_done (id) WHERE state > 10;
 
 -- Large arguments (kind 0) and results (kind 1), so that no rewritten row carries them.
 CREATE TABLE coserver_blob (
