@@ -191,3 +191,24 @@ def test_in_a_terminal_it_asks_first(tmp_path: Path, answer: bytes, code: int, w
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
     assert (tmp_path / "coserver.toml").exists() == written
     assert (b"Nothing was written" in said) != written
+
+
+def test_the_file_that_c_names_is_the_one_written(
+    capsys: pytest.CaptureFixture[str], init: Init, tmp_path: Path
+) -> None:
+    def with_c(*words: str) -> Said:
+        with pytest.raises(SystemExit) as left:
+            main(["-c", *words])
+        said = capsys.readouterr()
+        return Said(int(left.value.code or 0), said.out, said.err)
+
+    assert with_c("new/shop.toml", "init").code == 2
+    assert with_c("new/coserver.toml", "init", "old").code == 2
+    assert list(tmp_path.iterdir()) == []
+    assert with_c("new/coserver.toml", "init", "new").code == 0
+    (tmp_path / "new" / "coserver.toml").unlink()
+    (tmp_path / "new" / "web.py").unlink()
+    (tmp_path / "new" / "tasks.py").unlink()
+    assert with_c("new/coserver.toml", "init").code == 0
+    assert list(checked(tmp_path / "new").services) == ["web", "worker"]
+    assert not (tmp_path / "coserver.toml").exists()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from coserver.cli.table import Colour, colourful, inert, paint
+
 if TYPE_CHECKING:
     from coserver.config import Site
     from coserver.control.client import ControlClient
@@ -42,9 +44,9 @@ class Surroundings:
     @cached_property
     def node(self) -> ControlClient:
         """The way to ask the node."""
-        from coserver.control.client import ControlClient
+        from coserver.cli.asking import AskingClient
 
-        return ControlClient(self.site.control.socket, site=f'site "{self.site.name}"')
+        return AskingClient(self.site.control.socket, site=f'site "{self.site.name}"')
 
 
 pass_surroundings = click.make_pass_decorator(Surroundings)
@@ -58,16 +60,31 @@ def user_name() -> str:
         return f"uid {os.getuid()}"
 
 
+def put_text(text: str, *, colour: Colour | None = None, err: bool = False) -> None:
+    """Print lines for a person; what a terminal would obey in them is shown instead.
+
+    `colour` paints all of it where colours are wanted. `err` is for what is not the data asked for.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        text = "\n".join(inert(line) for line in text.split("\n"))
+    painted = colourful(stream)
+    click.echo(paint(text, colour, painted), err=err, color=painted)
+
+
 def say(message: str) -> None:
     """Tell the person something that is not the data asked for."""
-    click.echo(message, err=True)
+    put_text(message, err=True)
 
 
 def put_json(value: Any) -> None:
-    """Print data as one JSON object."""
+    """Print data as one JSON object, in which a terminal finds nothing to obey."""
     import json
 
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    from coserver.host.log_text import UNSAFE_IN_JSON
+
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json
+from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
 from coserver.store import open_store
 
 
@@ -33,7 +33,7 @@ def status(surroundings: Surroundings, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(f"{store.url}: version {found.version} of {found.latest}")
+        put_text(f"{store.url}: version {found.version} of {found.latest}")
         for name in found.pending:
             click.echo(f"  to be applied: {name}")
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json
+from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
 from coserver.cli.table import Colour, colourful, paint
 from coserver.config import Site
 from coserver.errors import CoserverError, NotRunning
@@ -53,7 +53,8 @@ def doctor(surroundings: Surroundings, as_json: bool) -> None:
         colour = colourful(sys.stdout)
         for finding in findings:
             word = paint(f"{finding.verdict:4}", _COLOURS[finding.verdict], colour)
-            click.echo(f"{word}  {finding.about}: {finding.says}", color=colour)
+            click.echo(f"{word}  ", nl=False, color=colour)
+            put_text(f"{finding.about}: {finding.says}")
     if any(finding.verdict == "bad" for finding in findings):
         sys.exit(1)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from coserver.cli.context import say
 from coserver.errors import CoserverError, Denied, UsageError
@@ -33,7 +34,10 @@ class Exists(CoserverError):
 @click.option("--wsgi", metavar="MODULE:NAME", help="Serve this WSGI application, whatever else is found.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be written; write nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def init(directory: Path, asgi: str | None, wsgi: str | None, dry_run: bool, yes: bool) -> None:
+@click.pass_context
+def init(
+    context: click.Context, directory: Path, asgi: str | None, wsgi: str | None, dry_run: bool, yes: bool
+) -> None:
     """Write a working coserver.toml for the project in DIRECTORY (here).
 
     \b
@@ -46,7 +50,7 @@ def init(directory: Path, asgi: str | None, wsgi: str | None, dry_run: bool, yes
     """
     from coserver.cli import starter
 
-    directory = directory.absolute()
+    directory = _place(context, directory).absolute()
     _refuse_stated(directory)
     files = _files(directory, asgi, wsgi)
     there = [file.name for file in files if (directory / file.name).exists()]
@@ -66,6 +70,23 @@ def init(directory: Path, asgi: str | None, wsgi: str | None, dry_run: bool, yes
     _write(directory, files)
     say(f"Wrote {', '.join(file.name for file in files)}.")
     _tell_next(directory, files, starter.PORT)
+
+
+def _place(context: click.Context, directory: Path) -> Path:
+    """Return where to write: DIRECTORY, or that of the file which `-c` names."""
+    from coserver.config.discover import FILE
+
+    named: Path | None = context.find_root().params.get("config_path")
+    if named is None:
+        return directory
+    if named.name != FILE:
+        raise UsageError(
+            f"cannot write {named}: what init writes is called {FILE}; name that, or a directory"
+        )
+    stated = context.get_parameter_source("directory") is not ParameterSource.DEFAULT
+    if stated and directory.absolute() != named.parent.absolute():
+        raise UsageError(f"cannot write both into {directory} and as {named}; leave one out")
+    return named.parent
 
 
 def _refuse_stated(directory: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, say
+from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text, say
 from coserver.cli.services import Duration
-from coserver.cli.table import Column, colourful, duration, paint, table, terminal_width
+from coserver.cli.table import Column, colourful, duration, table, terminal_width
 from coserver.client import Client
 from coserver.errors import InvalidArguments, JobError, ResultGone, UnknownName, UnknownTask, UsageError
 from coserver.model.job import JobInfo, State
@@ -259,8 +259,7 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
     if as_json:
         put_json(_as_dict(info))
         return
-    colour = colourful(sys.stdout)
-    click.echo(paint(f"job {info.id}  {info.task}  {info.state.name.lower()}", "bold", colour), color=colour)
+    put_text(f"job {info.id}  {info.task}  {info.state.name.lower()}", colour="bold")
     shown = _as_dict(info)
     for key in (
         "queue",
@@ -274,13 +273,13 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
         "finished_at",
     ):
         if shown[key] is not None:
-            click.echo(f"  {key.replace('_', ' '):12} {shown[key]}")
-    click.echo(f"  {'arguments':12} {info.args}")
+            put_text(f"  {key.replace('_', ' '):12} {shown[key]}")
+    put_text(f"  {'arguments':12} {info.args}")
     if info.result is not None:
-        click.echo(f"  {'result':12} {info.result}")
+        put_text(f"  {'result':12} {info.result}")
     if info.error is not None:
-        click.echo(paint(f"\n{info.error.type}: {info.error.message}", "red", colour), color=colour)
-        click.echo(info.error.traceback)
+        put_text(f"\n{info.error.type}: {info.error.message}", colour="red")
+        put_text(info.error.traceback)
 
 
 @jobs.command()

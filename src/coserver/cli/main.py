@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from coserver.cli.context import Surroundings
-from coserver.errors import CoserverError, NotRunning, UsageError
+from coserver.cli.context import Surroundings, say
+from coserver.errors import CoserverError, Denied, NotRunning, UsageError
 from coserver.model.names import suggestion
 
 # verb → (module of the command, its attribute, what it does). A module is imported when its verb is used.
@@ -93,19 +93,22 @@ def cli(ctx: click.Context, config_path: Path | None, profile: str | None) -> No
 
 def _greet(ctx: click.Context) -> None:
     """Without a verb: the status of a site that is up here, else the three next commands."""
+    from coserver.cli.status import status
+    from coserver.config import ConfigError
+
     surroundings: Surroundings = ctx.obj
     try:
-        up = surroundings.site.control.socket.exists()
-    except CoserverError:
-        up = False
-    if up:
-        from coserver.cli.status import status
-
+        described = surroundings.site is not None
+    except ConfigError as error:
+        if error.problems[0].file:
+            raise
+        described = False  # nothing was found, so nothing is wrong
+    if described:
         try:
             ctx.invoke(status)
             return
         except NotRunning:
-            pass  # the socket of a site that is down
+            pass
     click.echo("No site is up here. Next:\n")
     click.echo("  coserver init      write a working coserver.toml")
     click.echo("  coserver up        start the site")
@@ -113,24 +116,51 @@ def _greet(ctx: click.Context) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit. Whatever goes wrong is one message and an exit code."""
     try:
         sys.exit(cli.main(argv, prog_name="coserver", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(EXIT_INTERRUPTED)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output left, as `head` does. Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except CoserverError as error:
-        prefix = "" if isinstance(error, UsageError) and "\n" in str(error) else "coserver: "
-        click.echo(f"{prefix}{error}", err=True)
-        sys.exit(error.exit_status)
+    except Exception as error:
+        if os.environ.get("COSERVER_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        message, status = explained(error)
+        say(message)
+        sys.exit(status)
+
+
+def explained(error: Exception) -> tuple[str, int]:
+    """Return what an error says to a person, and its exit code."""
+    match error:
+        case UsageError() if "\n" in str(error):
+            return str(error), error.exit_status  # a list of problems, each with its place
+        case CoserverError():
+            return f"coserver: {error}", error.exit_status
+        case PermissionError():
+            return f"coserver: cannot {_at(error)}; ask as its owner or as root", Denied.exit_status
+        case OSError():
+            return f"coserver: cannot {_at(error)}", CoserverError.exit_status
+        case _:
+            kind = type(error).__qualname__
+            return (
+                f"coserver: cannot go on: {kind}: {error}; that is a defect of coserver, please report it with what "
+                "COSERVER_DEBUG=1 shows",
+                CoserverError.exit_status,
+            )
+
+
+def _at(error: OSError) -> str:
+    place = "go on" if error.filename is None else f"use {error.filename}"
+    return f"{place}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import click
 
 from coserver.cli.context import Surroundings, pass_surroundings
-from coserver.errors import UnknownName, UsageError
+from coserver.errors import Denied, UnknownName, UsageError
 from coserver.model.names import suggestion
 
 
@@ -39,7 +40,7 @@ def run(surroundings: Surroundings, service: str | None, command: tuple[str, ...
             raise UnknownName(f'cannot find a service "{service}"{hint or ""}')
         config = site.services[service]
         env |= service_environment(config)
-        os.chdir(config.cwd)
+        _enter(service, config.cwd)
         if config.umask is not None:
             os.umask(config.umask)
         _become(config.user)
@@ -56,6 +57,19 @@ def run(surroundings: Surroundings, service: str | None, command: tuple[str, ...
         os.execve(program, list(command), env)
     except OSError as error:
         raise UsageError(f'cannot run "{command[0]}": {error.strerror}; see that it is a program') from None
+
+
+def _enter(service: str, directory: Path) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise Denied(
+                f"cannot run in {directory}: {error.strerror}; ask as its owner or as root"
+            ) from None
+        raise UsageError(
+            f"cannot run in {directory}: {error.strerror}; create it, or correct `cwd` of service.{service}"
+        ) from None
 
 
 def _become(user: str | None) -> None:

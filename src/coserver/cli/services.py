@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, say, user_name
+from coserver.cli.context import (
+    Surroundings,
+    json_option,
+    pass_surroundings,
+    put_json,
+    put_text,
+    say,
+    user_name,
+)
 from coserver.errors import TimedOut
 from coserver.model import units
 
@@ -56,7 +64,7 @@ def _print(result: dict[str, Any]) -> None:
     for process in result["processes"]:
         pid = f", process {process['pid']}" if process["pid"] else ""
         why = f": {process['why']}" if process["why"] else ""
-        click.echo(f"{process['name']} {process['state']}{pid}{why}")
+        put_text(f"{process['name']} {process['state']}{pid}{why}")
     if result["result"] == "superseded":
         say(f"another command for {result['name']} came in between; the later one holds")
 

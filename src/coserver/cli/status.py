@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, say
+from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text, say
 from coserver.cli.table import Column, colourful, duration, paint, size, table, terminal_width
 
 COLUMNS = (
@@ -55,10 +55,10 @@ def print_status(answer: dict[str, Any]) -> None:
         click.echo(line, color=colour)
     click.echo()
     if answer["jobs"] is None:
-        click.echo("jobs: the store does not answer", color=colour)
+        put_text("jobs: the store does not answer")
     else:
         words = [f"{count} {state}" for state, count in answer["jobs"].items() if count]
-        click.echo(f"jobs: {', '.join(words) or 'none yet'}", color=colour)
+        put_text(f"jobs: {', '.join(words) or 'none yet'}")
     for service in answer["services"]:
         for held in service["held_stopped"]:
             say(f"{held['name']} is held stopped by {held['by']}; `coserver start {held['name']}` ends that")

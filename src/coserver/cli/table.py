@@ -3,6 +3,9 @@
 Colour is decoration: every state is a word, too. It is used on a terminal only, never when NO_COLOR is set, always when
 FORCE_COLOR is. A table that is wider than the terminal first drops its least important columns, and says which, then
 cuts its last column.
+
+What jobs and processes have to say is not trusted with the reader's terminal: control sequences in it are shown, not
+obeyed (`inert`). A file or pipe gets it as it is.
 """
 
 from __future__ import annotations
@@ -67,6 +70,15 @@ def terminal_width(stream: TextIO | None = None) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
+def inert(text: str) -> str:
+    """Return one line of text without anything that a terminal would obey; line ends are shown as escapes, too."""
+    if text.isprintable():
+        return text
+    from coserver.host.log_text import harmless
+
+    return harmless(text.encode("utf-8", "backslashreplace"), ends=False)
+
+
 def table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
@@ -74,7 +86,12 @@ def table(
     width: int | None,
     colour: bool = False,
 ) -> list[str]:
-    """Return the lines of a table; cells that are states by name are coloured."""
+    """Return the lines of a table; cells that are states by name are coloured.
+
+    `width` is that of the terminal, None when there is none; on a terminal every cell is made inert.
+    """
+    if width is not None:
+        rows = [[inert(cell).replace("\t", " ") for cell in row] for row in rows]
     shown = list(range(len(columns)))
     widths = [max(len(column.heading), *(len(row[i]) for row in rows), 0) for i, column in enumerate(columns)]
     dropped: list[str] = []

@@ -166,23 +166,45 @@ def down(surroundings: Surroundings, now: bool, timeout: float) -> None:
 
     site = surroundings.site
     say(f"down {site.name} ({site.file})")
-    keeper = launch.lock_holder(site.node.state)
     try:
-        if not now and keeper is not None and surroundings.node.get("/healthz")["state"] == "stopping":
-            # The keeper takes a second request for an end as one to hurry.
-            say("it is going down already")
-        else:
-            keeper = int(surroundings.node.post("/api/v1/down", {"now": now})["keeper_pid"])
+        keeper = _ask_to_end(surroundings, now=now)
     except (NodeUnreachable, NotRunning):
         # Without a node that answers, the keeper stops everything by itself when a signal asks it to.
-        keeper = launch.lock_holder(site.node.state)
-        if keeper is None:
+        holder = launch.lock_holder(site.node.state)
+        if holder is None:
             raise
+        keeper = holder
         os.kill(keeper, signal.SIGTERM)
         say(f"its node does not answer; the keeper, process {keeper}, was asked to end everything")
     if not _gone(keeper, timeout):
         raise TimedOut(_not_down(surroundings, now=now, timeout=timeout))
     say(f"{site.name} is down")
+
+
+def _ask_to_end(surroundings: Surroundings, *, now: bool) -> int:
+    """Ask the node for the end, unless it is on the way there: a keeper that is asked twice hurries.
+
+    Returns the keeper's process id. Raises NodeUnreachable and NotRunning when nobody was asked.
+    """
+    if not now and (keeper := _going_down(surroundings)) is not None:
+        say("it is going down already")
+        return keeper
+    try:
+        return int(surroundings.node.post("/api/v1/down", {"now": now})["keeper_pid"])
+    except NodeUnreachable:
+        # The node ended in between. If it had passed the request on, the next node knows.
+        if (keeper := _going_down(surroundings)) is not None:
+            return keeper
+        raise
+
+
+def _going_down(surroundings: Surroundings) -> int | None:
+    """Return the keeper of a site that is going down, None when it is not."""
+    from coserver.host import launch
+
+    if surroundings.node.get("/healthz")["state"] != "stopping":
+        return None
+    return launch.lock_holder(surroundings.site.node.state)
 
 
 def _gone(pid: int, timeout: float) -> bool:
