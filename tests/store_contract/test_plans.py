@@ -55,11 +55,9 @@ def _everything(dialect: Dialect) -> list[str]:
 
 def test_no_statement_reads_a_large_table_from_its_beginning_on_sqlite(sqlite_url: str) -> None:
     whole = {
-        *(
-            ("look", f"coserver_job USING COVERING INDEX coserver_job_{state}")
-            for state in ("new", "suspect")
-        ),
-        ("jobs_running", "j USING INDEX coserver_job_running"),
+        ("look", "coserver_job_new"),
+        ("look", "coserver_job_suspect"),
+        ("jobs_running", "coserver_job_running"),
     }
     raw = Raw(sqlite_url)
     try:
