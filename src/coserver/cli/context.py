@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coserver.cli.table import Colour, colourful, inert, paint
+from coserver.cli.table import Colour, Column, colourful, inert, paint, table, terminal_width
 
 if TYPE_CHECKING:
     from coserver.config import Site
@@ -69,7 +70,15 @@ def put_text(text: str, *, colour: Colour | None = None, err: bool = False) -> N
     if stream.isatty():
         text = "\n".join(inert(line) for line in text.split("\n"))
     painted = colourful(stream)
-    click.echo(paint(text, colour, painted), err=err, color=painted)
+    click.echo(
+        paint(text, colour, painted), err=err, color=True
+    )  # click would take sequences out of a pipe's text
+
+
+def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table as it suits the terminal, or whole where there is none."""
+    for line in table(columns, rows, width=terminal_width(), colour=colourful(sys.stdout)):
+        click.echo(line, color=True)
 
 
 def say(message: str) -> None:

@@ -10,9 +10,17 @@ from typing import Any
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text, say
+from coserver.cli.context import (
+    Surroundings,
+    json_option,
+    pass_surroundings,
+    put_json,
+    put_table,
+    put_text,
+    say,
+)
 from coserver.cli.services import Duration
-from coserver.cli.table import Column, colourful, duration, table, terminal_width
+from coserver.cli.table import Column, duration
 from coserver.client import Client
 from coserver.errors import InvalidArguments, JobError, ResultGone, UnknownName, UnknownTask, UsageError
 from coserver.model.job import JobInfo, State
@@ -173,9 +181,7 @@ def list_jobs(
     if as_json:
         put_json({"jobs": [_as_dict(info) for info in found]})
         return
-    colour = colourful(sys.stdout)
-    for line in table(COLUMNS, [_row(info) for info in found], width=terminal_width(), colour=colour):
-        click.echo(line, color=colour)
+    put_table(COLUMNS, [_row(info) for info in found])
     if len(found) == limit:
         say(f"more with --before {found[-1].id}")
 

@@ -7,8 +7,16 @@ from typing import Any
 
 import click
 
-from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text, say
-from coserver.cli.table import Column, colourful, duration, paint, size, table, terminal_width
+from coserver.cli.context import (
+    Surroundings,
+    json_option,
+    pass_surroundings,
+    put_json,
+    put_table,
+    put_text,
+    say,
+)
+from coserver.cli.table import Column, colourful, duration, paint, size
 
 COLUMNS = (
     Column("PROCESS"),
@@ -51,8 +59,7 @@ def print_status(answer: dict[str, Any]) -> None:
         color=colour,
     )
     rows = [_row(service, process) for service in answer["services"] for process in service["processes"]]
-    for line in table(COLUMNS, rows, width=terminal_width(), colour=colour):
-        click.echo(line, color=colour)
+    put_table(COLUMNS, rows)
     click.echo()
     if answer["jobs"] is None:
         put_text("jobs: the store does not answer")
