@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,8 +93,9 @@ def test_wrong_arguments_are_code_2_and_store_nothing(
 
 
 def test_a_task_that_no_service_has_is_code_4_with_a_suggestion(
-    console: Console, store: Store, here: Path
+    console: Console, store: Store, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the command puts the service's directory into it
     (here / "coserver.toml").write_text(WORKS)
     (here / "cli_jobs.py").write_text(
         "from coserver import task\n\n@task\ndef report(day: str) -> None: ...\n"

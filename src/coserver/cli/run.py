@@ -14,7 +14,8 @@ from coserver.errors import Denied, UnknownName, UsageError
 from coserver.model.names import suggestion
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+# What follows the command is the command's own, `--help` and `--service` included.
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--service", metavar="NAME", help="In the environment, directory and as the user of this service."
 )

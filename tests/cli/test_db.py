@@ -1,0 +1,38 @@
+"""`coserver db`, on a real SQLite file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Console
+
+
+@pytest.fixture(autouse=True)
+def config(here: Path) -> None:
+    (here / "coserver.toml").write_text('[site]\nname = "shop"\nstore = "sqlite:site.db"\n')
+
+
+def test_tables_are_made_once_and_their_version_is_shown(console: Console, here: Path) -> None:
+    before = json.loads(console("db", "status", "--json").out)
+    assert (before["store"], before["version"]) == (f"sqlite:{here}/site.db", 0)
+    assert before["pending"]
+    assert f"to be applied: {before['pending'][0]}" in console("db", "status").out
+
+    assert console("db", "migrate").out == "".join(f"applied {name}\n" for name in before["pending"])
+    assert console("db", "migrate") == (0, "nothing to do\n", "")
+    after = json.loads(console("db", "status", "--json").out)
+    assert (after["version"], after["pending"]) == (after["latest"], [])
+    assert (
+        console("db", "status").out
+        == f"sqlite:{here}/site.db: version {after['version']} of {after['latest']}\n"
+    )
+
+
+def test_a_file_that_is_no_database_is_code_5(console: Console, here: Path) -> None:
+    (here / "site.db").write_text("this is no database" * 1000)
+    said = console("db", "status")
+    assert said.code == 5
+    assert "site.db" in said.err
