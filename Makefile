@@ -31,7 +31,7 @@ demo: install
 	@exec $(BIN)/coserver -c examples/librarian/coserver.toml up
 
 test: check
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest
 
 check: install-dev
 	$(BIN)/ruff format --check src tests bench examples
