@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coserver.model.batch import FLUSH, UNSTARTED, Park, Wait
 from coserver.model.job import Claimed, Outcome, Release, Succeeded
@@ -18,8 +18,10 @@ from coserver.runtime.desk import COROUTINE, PLAIN, Desk, Job, Load
 KINDS = {"soft": COROUTINE, "hard": PLAIN}
 
 
-def row(job: int, task: str = "soft", queue: str = "a", priority: int = 1, claim: int = 1) -> Claimed:
-    return Claimed(job, claim, task, queue, "[]", 0, 0, priority, 0, None)
+def row(
+    job: int, task: str = "soft", queue: str = "a", priority: int = 1, claim: int = 1, crashes: int = 0
+) -> Claimed:
+    return Claimed(job, claim, task, queue, "[]", 0, crashes, priority, 0, None)
 
 
 def done(job: Job) -> Succeeded:
@@ -29,13 +31,15 @@ def done(job: Job) -> Succeeded:
 class Bench:
     """A desk and what it asked for."""
 
-    def __init__(self, queues: dict[str, int] | None = None, **more: Any) -> None:
+    def __init__(
+        self, queues: dict[str, int] | None = None, kinds: dict[str, int] | None = None, **more: Any
+    ) -> None:
         self.roused: Counter[str] = Counter()
         self.late: list[Outcome] = []
         given: dict[str, Any] = {"concurrency": 100, "threads": 2, "lanes": 1, **more}
         self.desk = Desk(
             queues or {"a": 2},
-            KINDS,
+            KINDS if kinds is None else kinds,
             rouse_loop=lambda: self.roused.update(["loop"]),
             rouse_lane=lambda: self.roused.update(["lane"]),
             late=self.late.extend,
@@ -190,7 +194,7 @@ def test_pausing_gives_back_and_claims_nothing_until_resumed() -> None:
     bench.bring(row(1), row(2), row(3))
     job = bench.desk.for_loop.popleft()
     assert bench.desk.begin(job)
-    bench.desk.pause()
+    bench.desk.pause(0.0)
     load = bench.load(0.0)
     assert {one.id for one in load.done} == {2, 3}
     assert load.want.limit == 0
@@ -207,7 +211,7 @@ def test_pausing_gives_back_and_claims_nothing_until_resumed() -> None:
 def test_what_arrives_while_pausing_goes_straight_back() -> None:
     bench = Bench()
     load = bench.load(0.0)
-    bench.desk.pause()
+    bench.desk.pause(0.0)
     bench.desk.settle(load, [row(1), row(2)], 0.0)
     assert not any(bench.desk.begin(job) for job in bench.desk.for_loop)
     assert {one.id for one in bench.load(0.0).done} == {1, 2}
@@ -264,13 +268,117 @@ def test_a_loop_that_finishes_a_job_itself_is_not_roused_but_threads_rouse_it() 
     assert bench.roused["loop"] == before + 1
 
 
+def test_a_suspect_runs_alone() -> None:
+    bench = Bench({"a": 9})
+    first, second = bench.load(0.0), row(1, crashes=1)
+    bench.desk.settle(first, [second], 0.0)
+    job = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(job)
+    assert isinstance(bench.next(0.0), Wait)  # nothing is claimed beside it
+    bench.desk.wake()
+    assert isinstance(bench.next(0.0), Wait)
+    bench.desk.finish(job, done(job), 1.0, in_loop=True)
+    load = bench.load(1.0)
+    assert (len(load.done), load.want.limit > 1) == (1, True)
+
+
+def test_a_suspect_waits_until_nothing_else_runs_and_what_comes_with_it_waits_for_its_end() -> None:
+    bench = Bench({"a": 9})
+    bench.bring(row(1), row(2, crashes=1), row(3))
+    assert [job.claimed.id for job in bench.desk.for_loop] == [1]
+    bench.run(0.01)
+    assert [job.claimed.id for job in bench.desk.for_loop] == [2]
+    bench.run(0.02)
+    assert [job.claimed.id for job in bench.desk.for_loop] == [3]
+
+
+def test_a_suspect_that_would_have_to_wait_too_long_goes_back_and_the_rest_goes_on() -> None:
+    bench = Bench({"a": 9})
+    bench.bring(row(1), row(2, crashes=1))
+    job = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(job)
+    assert isinstance(bench.next(0.0), Wait)
+    back = bench.load(UNSTARTED)
+    assert back.done == [Release(2, 1)]
+    bench.desk.settle(back, [], UNSTARTED)
+    bench.desk.finish(job, done(job), 1.0, in_loop=True)
+    assert bench.load(1.0).want.limit > 1
+
+
+def test_stuck_plain_functions_alone_cause_no_empty_trips() -> None:
+    bench = Bench({"a": 8, "b": 8}, {"hard": PLAIN}, threads=8)
+    load = bench.load(0.0)
+    bench.desk.settle(load, [row(n, "hard", "a") for n in range(1, 9)], 0.0)
+    for _ in range(8):
+        job = bench.desk.for_pool.get_nowait()
+        assert job is not None
+        assert bench.desk.begin(job)
+    bench.desk.wake()
+    bench.bring(row(9, "hard", "b"))
+    back = bench.load(UNSTARTED)
+    assert back.done == [Release(9, 1)]
+    bench.desk.settle(back, [], UNSTARTED)
+    bench.desk.wake()
+    assert isinstance(bench.next(UNSTARTED), Wait | Park)
+
+
+def test_a_thread_that_becomes_free_gets_work_at_once() -> None:
+    bench = Bench({"a": 9}, threads=1)
+    bench.bring(row(1, "hard"), row(2, "hard"))
+    job = bench.desk.for_pool.get_nowait()
+    assert job is not None
+    assert bench.desk.begin(job)
+    back = bench.load(UNSTARTED)
+    assert back.done == [Release(2, 1)]
+    bench.desk.settle(back, [], UNSTARTED)
+    assert bench.next(UNSTARTED) == Park()
+    bench.desk.parked(more=False)
+    before = bench.roused["lane"]
+    bench.desk.finish(job, done(job), 5.0, in_loop=False)
+    assert bench.roused["lane"] == before + 1
+    assert ("a", "hard") in bench.load(5.0).want.pairs
+
+
+def test_what_a_pause_hands_back_counts_as_done_from_then_on() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2), now=50.0)
+    bench.desk.pause(50.01)
+    line = next(iter(bench.desk._lines.values()))
+    assert (line.busy, line.moved) == (pytest.approx(0.01), 50.01)
+
+
+def test_a_sleep_that_a_claim_of_another_lane_has_ended_is_none() -> None:
+    bench = Bench({"a": 600}, concurrency=600, lanes=2)
+    helper = bench.load(0.0)
+    bench.bring()
+    assert bench.next(0.0) == Park()  # the store now notes that we sleep …
+    bench.desk.settle(helper, [row(1)], 0.0)  # … and this claim came after and ended it
+    bench.desk.parked(more=False)
+    bench.run(0.001)
+    load = bench.load(0.001)  # a claim is made along, as by everybody who does not sleep
+    bench.desk.settle(load, [], 0.001)
+    assert bench.next(0.1) == Park()
+
+
+def test_what_begins_just_as_it_is_taken_away_leaves_no_trace() -> None:
+    bench = Bench()
+    bench.bring(row(1))
+    job = bench.desk.for_loop.popleft()
+    bench.desk._begun.add(job)  # a runner is in the midst of `begin` …
+    bench.desk.forget(0.0)
+    assert not bench.desk.begin(job)
+    assert not bench.desk.begun()
+    assert not bench.desk._orphans
+
+
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever happens in whatever order: no job is lost, doubled, or run beyond its slots."""
+    """Whatever happens in whatever order: no job is lost, doubled, or run beyond its slots; suspects run alone; no
+    trip is made for nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.bench = Bench({"a": 2, "b": 3}, concurrency=4, threads=2, lanes=2)
+        self.kinds = KINDS
         self.ids = count(1)
         self.store: dict[int, str] = {}  # id → "ready", "running", "done"
         self.claims: Counter[int] = Counter()
@@ -278,13 +386,26 @@ class AnyOrder(RuleBasedStateMachine):
         self.running: list[Job] = []
         self.runs: Counter[int] = Counter()
         self.facts: dict[int, tuple[str, str]] = {}
+        self.suspects: set[int] = set()
 
-    @rule(task=st.sampled_from(["soft", "hard"]), queue=st.sampled_from("ab"), number=st.integers(1, 8))
-    def submit(self, task: str, queue: str, number: int) -> None:
+    @initialize(tasks=st.sampled_from([("soft", "hard"), ("soft",), ("hard",)]))
+    def make(self, tasks: tuple[str, ...]) -> None:
+        self.kinds = {task: KINDS[task] for task in tasks}
+        self.bench = Bench({"a": 2, "b": 3}, self.kinds, concurrency=4, threads=2, lanes=2)
+
+    @rule(
+        which=st.integers(0, 1),
+        queue=st.sampled_from("ab"),
+        number=st.integers(1, 8),
+        suspect=st.sampled_from([False, False, True]),
+    )
+    def submit(self, which: int, queue: str, number: int, suspect: bool) -> None:
         for _ in range(number):
             job = next(self.ids)
             self.store[job] = "ready"
-            self.facts[job] = (task, queue)
+            self.facts[job] = (list(self.kinds)[which % len(self.kinds)], queue)
+            if suspect:
+                self.suspects.add(job)
         self.bench.desk.wake()
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.01, 0.2]))
@@ -296,6 +417,7 @@ class AnyOrder(RuleBasedStateMachine):
     def look(self) -> None:
         match self.bench.desk.next(self.now, main=not self.flying):
             case Load() as load:
+                assert load.done or load.want.limit
                 self.flying.append(load)
             case Park():
                 self.bench.desk.parked(more="ready" in self.store.values())
@@ -320,10 +442,14 @@ class AnyOrder(RuleBasedStateMachine):
                 and room[queue]
                 and len(claimed) < load.want.limit
             ):
+                if claimed and job in self.suspects:
+                    break
                 room[queue] -= 1
                 self.store[job] = "running"
                 self.claims[job] += 1
-                claimed.append(row(job, task, queue, claim=self.claims[job]))
+                claimed.append(row(job, task, queue, claim=self.claims[job], crashes=job in self.suspects))
+                if job in self.suspects:
+                    break
         self.bench.desk.settle(load, claimed, self.now)
 
     @rule()
@@ -345,7 +471,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def pause(self) -> None:
-        self.bench.desk.pause()
+        self.bench.desk.pause(self.now)
         self.bench.desk.resume()
 
     @invariant()
@@ -355,6 +481,11 @@ class AnyOrder(RuleBasedStateMachine):
         assert queues["b"] <= 3
         assert len(self.running) <= 4
         assert sum(job.kind == PLAIN for job in self.running) <= 2
+
+    @invariant()
+    def suspects_run_alone(self) -> None:
+        if any(job.claimed.crashes for job in self.running):
+            assert len(self.running) == 1
 
     @invariant()
     def nothing_runs_twice(self) -> None:

@@ -16,10 +16,14 @@ the order of priority, then of arrival, over coroutines and plain functions alik
 `for_loop`, plain functions in `for_pool`; the runner that picks one up asks `begin`, which says no if the job was
 given back in the meantime.
 
+A job that was running when a worker died is a *suspect*. It runs alone in its process, so that if it was the one that
+killed, it takes nobody along: while a suspect is here nothing is claimed, it is handed out when nothing else is out,
+and nothing is handed out beside it.
+
 What had to be given back because it did not begin in time is not claimed again at once, or a blocked loop would claim
 and give back in circles. If the job was handed out, its kind of runner (loop or threads) is *stuck*, and nothing of its
-kind is claimed until such a runner shows a sign of life, by asking to begin something or by finishing. If it waited for
-a slot, its queue is *shut* until some slot becomes free.
+kind is claimed until such a runner shows a sign of life, by asking to begin something or by finishing; a kind of which
+there is no task counts as stuck for ever. If it waited for a slot, its queue is *shut* until some slot becomes free.
 
 A queue is *stocked* while the store may have jobs of it for us: from the moment we are roused until a claim with room
 for it comes back short.
@@ -176,7 +180,9 @@ class Desk:
         self._reserved = 0
         self._handed: set[Job] = set()
         self._begun: set[Job] = set()
-        self._stuck = [False, False]  # by kind
+        self._stuck = [kind not in kinds.values() for kind in (COROUTINE, PLAIN)]
+        self._suspects = 0  # at hand or begun
+        self._alone = False  # whether a suspect is handed out or begun
         self._orphans: set[Job] = set()  # begun under an incarnation that is dead
         self._done: list[Outcome] = []
         self._done_since = 0.0
@@ -186,6 +192,7 @@ class Desk:
         self._flying = 0
         self._short_at = -inf
         self._parked = False
+        self._came_before_park = 0
         self._paused = False
         self._leaving = False
         self._doubtful = False
@@ -203,6 +210,8 @@ class Desk:
             match step:
                 case Go():
                     return self._load(step, now)
+                case Park():
+                    self._came_before_park = self._came
                 case Wait():
                     self._countdown = min(self._countdown, step.finishes)
                     if main and self._look_for_old < inf:
@@ -217,11 +226,11 @@ class Desk:
 
     def _view(self, now: float, *, main: bool) -> View:
         room = spare = load = free = 0
-        if not self._closed():
+        if not (self._closed() or self._suspects or all(self._stuck)):
             ahead_in_all = 0
             for line in self._lines.values():
                 line.measure(now)
-                if line.shut or all(self._stuck):
+                if line.shut:
                     continue
                 ahead = line.ahead(now)
                 ahead_in_all += ahead
@@ -289,6 +298,8 @@ class Desk:
                     line.busy_since = now
                 kind = self._kinds[row.task]
                 line.waiting[kind].append(Job(row, line, kind, now, number))
+                if row.crashes:
+                    self._suspects += 1
             self._waiting += len(claimed)
             self._came += len(claimed)
             for queue in brought:
@@ -342,7 +353,8 @@ class Desk:
     def parked(self, *, more: bool) -> None:
         """The store knows that we sleep; `more`: it says that there may be work, so look before."""
         with self._lock:
-            self._parked = True
+            if self._came == self._came_before_park:  # else another lane's claim has unparked us meanwhile
+                self._parked = True
             if more:
                 self._stock()
 
@@ -370,7 +382,9 @@ class Desk:
         try:
             self._handed.remove(job)
         except KeyError:
-            self._begun.discard(job)
+            with self._lock:  # `forget` may have taken it for one that runs
+                self._begun.discard(job)
+                self._orphans.discard(job)
             return False
         return True
 
@@ -386,7 +400,11 @@ class Desk:
         with self._lock:
             self._begun.discard(job)
             line.finished += 1
-            self._stuck[job.kind] = False
+            if stuck := self._stuck[job.kind]:
+                self._stuck[job.kind] = False
+                self._stock()
+            if job.claimed.crashes:
+                self._suspects -= 1
             self._free(job, now)
             if orphan := job in self._orphans:
                 self._orphans.discard(job)
@@ -395,7 +413,7 @@ class Desk:
                     self._done_since = now
                 self._done.append(outcome)
             self._countdown -= 1
-            rouse = self._countdown <= 0
+            rouse = stuck or self._countdown <= 0
             if rouse:
                 self._countdown = _NEVER
             wanted = self._hand_out() if self._waiting else False
@@ -414,6 +432,8 @@ class Desk:
         self._out -= 1
         if job.kind == PLAIN:
             self._out_plain -= 1
+        if job.claimed.crashes:
+            self._alone = False
         if line.idle():
             line.busy += now - line.busy_since
         if self._shut:
@@ -425,7 +445,7 @@ class Desk:
     def _hand_out(self) -> bool:
         """Hand out what slots allow; True when the loop got something."""
         wanted = False
-        while self._waiting and self._out < self._concurrency:
+        while self._waiting and self._out < self._concurrency and not self._alone:
             best: deque[Job] | None = None
             for line in self._lines.values():
                 if line.out < line.slots:
@@ -438,6 +458,10 @@ class Desk:
                         best = plain
             if best is None:
                 break
+            if best[0].claimed.crashes:
+                if self._out:
+                    break
+                self._alone = True
             job = best.popleft()
             self._waiting -= 1
             self._out += 1
@@ -454,9 +478,9 @@ class Desk:
 
     # Giving back ----------------------------------------------------------------------------------------------
 
-    def pause(self) -> None:
+    def pause(self, now: float) -> None:
         """Claim nothing more and give back what has not begun; what runs goes on."""
-        self._close(paused=True)
+        self._close(now, paused=True)
 
     def resume(self) -> None:
         """End of `pause`."""
@@ -465,15 +489,15 @@ class Desk:
             self._stock()
         self._rouse_lane()
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """As `pause`, for good."""
-        self._close(leaving=True)
+        self._close(now, leaving=True)
 
-    def _close(self, *, paused: bool = False, leaving: bool = False) -> None:
+    def _close(self, now: float, *, paused: bool = False, leaving: bool = False) -> None:
         with self._lock:
             self._paused |= paused
             self._leaving |= leaving
-            self._give_back(lambda _: False, self._done_since)
+            self._give_back(lambda _: False, now)
         self._rouse_lane()
 
     def _give_back_old(self, now: float) -> None:
@@ -523,6 +547,8 @@ class Desk:
                     continue  # it has just begun
                 taken.append(job)
                 self._free(job, now)
+        if self._suspects:
+            self._suspects -= sum(job.claimed.crashes > 0 for job in taken)
         return taken
 
     # After a lost reply ---------------------------------------------------------------------------------------
@@ -568,6 +594,7 @@ class Desk:
             self._orphans |= set(self._begun)
             late, self._done = [*self._unsure, *self._done], []
             self._unsure = []
+            self._urgent = False
         self._late(late)
         return dropped
 

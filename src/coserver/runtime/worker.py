@@ -171,7 +171,7 @@ class Worker:
         Running jobs may finish for most of that time; `hurry` cuts it short. Afterwards the worker has left the store,
         unless the store was out of reach.
         """
-        self._desk.leave()
+        self._desk.leave(time.monotonic())
         self._lanes.close()
         finish, cancel = timeout * 0.8, timeout * 0.1
         finished = await self._wait_until_gone(finish, hurry)
@@ -225,7 +225,7 @@ class Worker:
 
     def pause(self) -> None:
         """Begin nothing more and hand back what has not begun, until `resume`."""
-        self._desk.pause()
+        self._desk.pause(time.monotonic())
 
     def resume(self) -> None:
         """End of `pause`."""
