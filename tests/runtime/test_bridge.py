@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,28 @@ def test_it_answers_for_a_process_that_has_no_loop_yet(bridge: Bridge, peer: Fak
     assert answer.id == 4
     assert f"Thread {threading.main_thread().name}" in answer.text
     assert "test_it_answers_for_a_process" in answer.text
+
+
+def test_a_loop_that_comes_later_is_not_taken_for_a_blocked_one(bridge: Bridge, peer: FakeNode) -> None:
+    until(lambda: bridge.connected, "connected")
+
+    def pongs() -> list[Pong]:
+        return [message for message in peer.heard if isinstance(message, Pong)]
+
+    def ping(number: int) -> None:
+        peer.send(Ping())
+        until(lambda: len(pongs()) == number, "an answer")
+
+    ping(1)
+    ping(2)
+
+    async def live() -> None:
+        bridge.attach(asyncio.get_running_loop())
+        await asyncio.to_thread(ping, 3)
+        await asyncio.to_thread(ping, 4)
+
+    asyncio.run(live())
+    assert [pong.blocked for pong in pongs()[:3]] == [0.0, 0.0, 0.0]
 
 
 def test_it_waits_for_a_node_that_is_not_there_yet(tmp_path: Path, told: Told) -> None:

@@ -184,15 +184,17 @@ class Bridge:
         return None
 
     def _blocked(self) -> float:
-        """Ask the loop for a sign of life, unless an earlier one is still awaited; since when it is."""
+        """Ask the loop for a sign of life, unless an earlier one is still awaited; since when it is. 0.0 before there
+        is a loop."""
+        if self._loop is None:
+            return 0.0
         now = time.monotonic()
         asked = self._asked_loop_at
         if asked is not None:
             return now - asked
         self._asked_loop_at = now
         try:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._alive)
+            self._loop.call_soon_threadsafe(self._alive)
         except RuntimeError:
             pass  # the loop is closed: the process is ending
         return 0.0

@@ -50,10 +50,6 @@ class StartedFile:
         self._free = list(range(slots))[::-1]
         self._place: dict[tuple[int, int], int] = {}
         self.path = path
-        if sys.byteorder != "little":
-            raise OSError(
-                "cannot keep a file of started jobs: this machine is not little-endian; leave it out"
-            )
 
     def began(self, id: int, claim: int) -> None:
         """Note that the job, under this claim number, begins now."""
