@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -78,8 +79,6 @@ def test_what_operators_stopped_is_told_until_it_is_reset(
 def test_a_second_up_names_the_keeper_and_leaves_it_alone(
     console: Console, site: Path, standin: Keeper
 ) -> None:
-    import fcntl
-
     process = standin()
     with open(site / ".coserver" / "lock", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
