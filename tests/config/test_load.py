@@ -309,7 +309,7 @@ def test_values_that_states_may_have_in_several_notations(desk: Desk) -> None:
         output = { stderr = "separate", max_bytes = 1000, keep = 0 }
         [service.b]
         command = "sh -c 'echo \\"a b\\"' x"
-        umask = 0o077
+        umask = "0o077"
         [service.c]
         wsgi = "shop.wsgi:app"
         bind = "unix:run/c.sock"

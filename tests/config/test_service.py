@@ -136,7 +136,8 @@ def test_queues_and_threads_follow_from_the_rest(
         ("command = 3\n", ["2: service.a.command: expected a command such as"]),
         ('command = "a"\nnice = 20\n', ["3: service.a.nice: 20 is too large; the most is 19"]),
         ('command = "a"\numask = "999"\n', ["3: service.a.umask: expected octal digits"]),
-        ('command = "a"\numask = 0o1000\n', ["3: service.a.umask: the mask is beyond 777"]),
+        ('command = "a"\numask = "1000"\n', ["3: service.a.umask: the mask is beyond 777"]),
+        ('command = "a"\numask = 22\n', ["3: service.a.umask: a number may be read as decimal"]),
         (
             'command = "a"\nstop = { signal = "CHLD" }\n',
             ['3: service.a.stop.signal: "CHLD" does not end a program'],

@@ -68,13 +68,13 @@ def test_a_port_in_use_is_said(site: LiveSite) -> None:
             f'[app]\npath = ["."]\n[service.web]\nasgi = "page:app"\nbind = "127.0.0.1:{port}"\n',
             page="async def app(scope, receive, send): ...\n",
         )
-        site.up(check=1)
+        clear(site.up(check=1), f"127.0.0.1:{port}", "in use")
         clear(site.run("logs", "web"), f"127.0.0.1:{port}", "in use")
 
 
 def test_a_module_that_is_not_there_is_said(site: LiveSite) -> None:
     site.write('[service.work]\ntasks = ["no_such_module"]\n')
-    site.up(check=1)
+    clear(site.up(check=1), "cannot import no_such_module")
     clear(site.run("logs", "work"), "cannot import no_such_module")
 
 

@@ -197,13 +197,14 @@ class Umask(Shape[int]):
         match node:
             case Leaf(str() as text) if re.fullmatch(r"(0o)?[0-7]{1,4}", text, re.ASCII):
                 value = int(text.removeprefix("0o"), 8)
-            case Leaf(bool()):
-                raise self.refused(node)
-            case Leaf(int() as value):
-                pass
+            case Leaf(int()):
+                # 22 and 0o22 are told apart by nobody who reads the value alone, and only one of them is meant.
+                raise self.refused(
+                    node, 'a number may be read as decimal; write octal digits in quotes, such as "022"'
+                )
             case _:
                 raise self.refused(node)
-        if not 0 <= value <= 0o777:
+        if value > 0o777:
             raise self.refused(node, 'the mask is beyond 777; write octal digits such as "022"')
         return value
 
@@ -211,9 +212,7 @@ class Umask(Shape[int]):
         return f"{value:03o}"
 
     def schema(self) -> dict[str, Json]:
-        return {
-            "anyOf": [{"type": "string", "pattern": "^(0o)?[0-7]{1,4}$"}, {"type": "integer", "minimum": 0}]
-        }
+        return {"type": "string", "pattern": "^(0o)?[0-7]{1,4}$"}
 
 
 UNLIMITED = -1

@@ -7,17 +7,19 @@ import time
 from typing import Any
 
 from coserver import __version__
+from coserver.host.logs import LogReader, Source
 from coserver.model import service as rules
 from coserver.model.address import url
 from coserver.model.job import Counts, State
 from coserver.model.names import Target
-from coserver.model.service import Slot
+from coserver.model.service import End, Slot
 from coserver.runtime.clock import boot_now
 from coserver.runtime.node import Node
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FRESH = 0.5
+LAST_WORDS = 300
 _WORST_FIRST = ("fatal", "backoff", "stopping", "starting", "exited", "stopped", "running")
 _SHOWN = (
     State.QUEUED,
@@ -141,7 +143,7 @@ def _process(
         "rss_bytes": rss,
         "run": slot.run,
         "busy": told.busy if told else None,
-        "why": _why(state, now),
+        "why": _why(node, name, state, now),
         "healthy": _healthy(node, state, target),
     }
 
@@ -156,15 +158,32 @@ def _healthy(node: Node, state: rules.State, target: Target) -> bool:
     return isinstance(state, rules.Running) and state.ready
 
 
-def _why(state: rules.State, now: float) -> str | None:
+def _why(node: Node, name: str, state: rules.State, now: float) -> str | None:
     match state:
         case rules.Fatal():
-            return state.reason
+            return state.reason + _last_words(node, name, state.end)
         case rules.Backoff():
-            return f"{rules.describe(state.end)}; starts again in {max(0.0, state.until - now):.1f} s"
+            again = f"{rules.describe(state.end)}; starts again in {max(0.0, state.until - now):.1f} s"
+            return again + _last_words(node, name, state.end)
         case rules.Exited():
             return rules.describe(state.end)
         case rules.Running() if not state.ready:
             return "not ready yet"
         case _:
             return None
+
+
+def _last_words(node: Node, process: str, end: End) -> str:
+    """Return what a process that failed printed last: mostly it says why. Empty when it never printed anything."""
+    if end.status in (None, 0):
+        return ""
+    service, _, index = process.rpartition("/")
+    paths = (node.places.error_log(service, int(index)), node.places.log(service, int(index)))
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return ""
+    with LogReader(Source(process, path)) as reader:
+        reader.from_last(1)
+        lines = [record.data for record in reader.read()]
+    words = lines[-1].decode("utf-8", "backslashreplace").strip() if lines else ""
+    return f"; it said: {words[:LAST_WORDS]}" if words else ""
