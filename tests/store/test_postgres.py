@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,12 +12,12 @@ import pytest
 
 from coserver.errors import StoreUnavailable
 from coserver.model.job import State
-from coserver.store import open_store, pool
+from coserver.store import open_store, pool, vacuum
 from coserver.store.contract import Rescue, Store, Want
 from coserver.store.pool import IDLE, Pool, run
 from coserver.store.postgres import GRACE, Batch, PostgresStore, _exchange_params
 from coserver.store.url import PostgresUrl
-from tests.store_contract.helpers import PAIR, Raw, claim, finish, job, join, ok
+from tests.store_contract.helpers import PAIR, Raw, claim, eventually, finish, job, join, ok, swap
 
 
 @pytest.fixture
@@ -137,3 +139,39 @@ def test_statements_are_prepared_once_whatever_the_size_of_numbers(store: Store)
             "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'INSERT INTO coserver_job%'"
         ).fetchall()
     assert rows == [(1,)]
+
+
+def test_a_tick_has_many_dead_rows_vacuumed_and_does_not_wait_for_it(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vacuum, "SECONDS", 0.0)
+    worker = join(store)
+    store.submit([job() for _ in range(20_000)])
+    batch = claim(store, worker, 20_000)
+    while batch:
+        batch = list(swap(store, worker, [ok(held) for held in batch], limit=20_000).claimed)
+    store.submit([job() for _ in range(20_000)])
+    claim(store, worker, 20_000)
+    eventually(lambda: store.counts() and dead(raw) >= 60_000)
+    eventually(lambda: store.tick() and dead(raw) < 10_000)
+    store.tick()
+    assert len(store.held(worker)) == 20_000
+
+
+def dead(raw: Raw) -> int:
+    raw("SELECT pg_stat_force_next_flush()")
+    [[rows]] = raw("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'coserver_job'")
+    assert isinstance(rows, int)
+    return rows
+
+
+def test_a_missing_driver_names_the_extra_that_brings_it() -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from coserver.store import open_store; from coserver.errors import StoreUnavailable\n"
+        "try: open_store('postgresql://me:secret@db/shop')\n"
+        "except StoreUnavailable as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cannot open the store postgresql://me:***@db/shop: ")
+    assert done.stdout.endswith("install it with: pip install 'coserver[postgres]'\n")

@@ -53,6 +53,11 @@ _inherited: list[psycopg.Connection[Any]] = []
 """What forked children found open."""
 
 
+def inherit(*connections: psycopg.Connection[Any] | None) -> None:
+    """Keep what a forked child found open as it is: closing it would end the parent's session."""
+    _inherited.extend(connection for connection in connections if connection is not None)
+
+
 class Pool:
     """Connections to one database. `shown` is its URL as messages may show it."""
 
@@ -68,7 +73,7 @@ class Pool:
         return (self._lock,)
 
     def forked(self) -> None:
-        _inherited.extend(self._idle)
+        inherit(*self._idle)
         self._lock, self._idle = threading.Lock(), []
 
     @contextmanager

@@ -71,6 +71,7 @@ from coserver.store.records import (
 from coserver.store.schema import check_version, schema_status
 from coserver.store.statements import migrations
 from coserver.store.url import PostgresUrl
+from coserver.store.vacuum import Vacuum
 
 GRACE = 2 * STATEMENT_SECONDS
 """Seconds that a dead worker's estate stays open."""
@@ -151,8 +152,10 @@ class PostgresStore:
         self._pool = Pool(where.conninfo, where.masked)
         self._checked = False
         self._snapshot = ""
+        self._vacuum = Vacuum(self._pool)
 
     def close(self) -> None:
+        self._vacuum.close()
         self._pool.close()
 
     def _ready(self, connection: Connection) -> Connection:
@@ -402,6 +405,7 @@ class PostgresStore:
                 params = {"state": int(state), "age": age, "limit": limit - pruned}
                 pruned += len(run(connection, "prune", params))
             run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
+            self._vacuum.consider(connection)
             due = run(connection, "next_due", {})[0][0]
             self._rouse(connection, done.ready)
         more = limit in (done.routed, done.promoted, pruned) or done.rescued >= limit
