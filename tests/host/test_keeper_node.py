@@ -82,6 +82,9 @@ async def test_an_acknowledgement_of_what_runs_is_ignored(site: Site) -> None:
     link.ack("b#1")
     assert await link.signal("a#1", 0)
     assert alive(started.pid)
+    words = site.log.read_text()
+    assert "ignored the acknowledgement of a#1: it has not ended" in words
+    assert "b#1" not in words  # what never reached the keeper is no fault of the node's
 
 
 @on_a_loop

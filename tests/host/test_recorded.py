@@ -17,7 +17,7 @@ from coserver.host.keeper import Table, read_proc, stat_of, table_line
 from coserver.host.keeper_link import Exited, KeeperLink, Started
 from coserver.host.proc import Process
 from coserver.host.recorded import LeftoversRemain, Recorded, clear, left_over, read_recorded
-from tests.host.keeping import Site, alive, eventually, heard, on_a_loop, until
+from tests.host.keeping import Site, alive, eventually, heard, heard_among, on_a_loop, until
 
 MARKS = {10: "site:a#1", 14: "site:a#1", 20: "other:a#1"}
 WORLD = {
@@ -73,6 +73,70 @@ def test_rows_are_read_as_they_were_written_and_a_torn_one_is_none(tmp_path: Pat
     assert read_recorded(path) == rows
     table.remove()
     assert read_recorded(path) == ()
+
+
+def test_a_struck_row_says_nothing_about_the_group_of_a_stranger_who_had_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "children"
+    table = Table(str(path))
+    os.write(table.fd, table_line("a/1#1", 1234, 10, ""))
+    os.write(table.fd, table_line("b/1#1", 99, 10, ""))
+    strangers = {5000: Process(5000, 1, 1234, 1234, 500, "S", "sh")}
+    assert left_over(read_recorded(path), strangers, {}) == {5000}
+    table.strike([(1234, 10), (99, 9)])
+    assert [row.key for row in read_recorded(path)] == ["b/1#1"]
+    assert left_over(read_recorded(path), strangers, {}) == set()
+    os.close(table.fd)
+
+
+def test_a_torn_line_spoils_none_that_comes_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "children"
+    table = Table(str(path))
+    os.write(table.fd, table_line("a#1", 10, 100, ""))
+    os.write(table.fd, b'\n{"gone":10,"sta')
+    os.write(table.fd, table_line("b#1", 11, 101, ""))
+    os.write(table.fd, table_line("c#1", 12, 102, "")[:-9])
+    table.strike([(10, 100)])
+    assert read_recorded(path) == (Recorded("b#1", 11, 101, ""),)
+    os.close(table.fd)
+
+
+@on_a_loop
+async def test_a_run_is_struck_from_the_table_once_its_end_is_acknowledged(site: Site) -> None:
+    link = await site.node()
+    table = site.state / "children"
+    numbers = range(40)  # too few for the table to be written anew
+    for number in numbers:
+        link.spawn(site.spec(f"a/{number}#1", "true"))
+    for _ in numbers:
+        await heard_among(link, Exited)
+    keys = {f"a/{number}#1" for number in numbers}
+    assert {row.key for row in read_recorded(table)} >= keys
+    before = table.stat().st_ino
+    for key in keys:
+        link.ack(key)
+    await eventually(lambda: not {row.key for row in read_recorded(table)} & keys)
+    assert {row.key for row in read_recorded(table)} == {"@node", "@output"}
+    assert table.stat().st_ino == before
+
+
+@on_a_loop
+async def test_an_orphans_row_is_struck_when_its_group_is_empty(site: Site) -> None:
+    link = await site.node()
+    table = site.state / "children"
+    house = "(setsid sh -c 'sleep 1000 & echo $! $$; exec sleep 1000' &)"
+    link.spawn(site.spec("a#1", "sh", "-c", house + "; read x", output=site.output("a")))
+    await heard_among(link, Exited)
+    text = await eventually(lambda: site.printed("a"))
+    member, orphan = map(int, text.split())
+    recorded = functools.partial(read_recorded, table)
+    await eventually(lambda: orphan in {row.pid for row in recorded()})
+    os.kill(orphan, signal.SIGKILL)
+    await eventually(lambda: member in {row.pid for row in recorded()})
+    for _ in range(3):
+        await link.adoptees()  # the keeper looks anew each time
+    assert orphan in {row.pid for row in recorded()}
+    os.kill(member, signal.SIGKILL)
+    await eventually(lambda: not {row.pid for row in recorded()} & {member, orphan})
 
 
 @pytest.mark.parametrize("change", [{"boot": "another"}, {"pidns": 1}])

@@ -297,8 +297,11 @@ class Table:
 
     One JSON object per line: a header with boot id and PID namespace, then a line per process (key, pid,
     start, mark), appended by that process itself before its exec; for an orphan by the keeper, as it comes.
-    A line is never taken back; it names a process by its start time, so one of a process that ended does no
-    harm. The keeper writes the file anew when most of it is of the past.
+    When nothing can be left of what a line stands for, another one strikes it (gone, start): until then the
+    number of a dead leader means its session and group, from then on it may come to mean a stranger's. The
+    keeper writes the file anew when most of it is of the past.
+
+    A line begins and ends with a line feed, so that one that a full disk tore spoils no other.
     """
 
     __slots__ = ("_path", "_stale", "fd")
@@ -331,6 +334,10 @@ class Table:
         self.fd = fd
         self._stale = 0
 
+    def strike(self, gone: Iterable[tuple[int, int]]) -> None:
+        """Say of rows (process id, start time) that they mean nothing any more. Raises OSError."""
+        os.write(self.fd, b"".join(b"\n" + encode_line({"gone": pid, "start": start}) for pid, start in gone))
+
     def outdated(self, live: int) -> bool:
         """Count one row as past; True when it is time to rewrite the file for so many `live` ones."""
         self._stale += 1
@@ -347,7 +354,7 @@ class Table:
 
 def table_line(key: str, pid: int, start: int, mark: str) -> bytes:
     """One row of the table file."""
-    return encode_line({"key": key, "pid": pid, "start": start, "mark": mark})
+    return b"\n" + encode_line({"key": key, "pid": pid, "start": start, "mark": mark})
 
 
 def encode_line(record: Message) -> bytes:
@@ -728,6 +735,8 @@ class Keeper:
         self.family = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.ended_now: list[Child] = []  # in this pass of the loop
         self.sweep_due = False
+        self.struck: list[tuple[int, int]] = []  # rows of the table that are past, not yet struck there
+        self.emptying: dict[int, int] = {}  # ended orphans and helpers, id → start: a group may be left
 
         self.terminate: tuple[int, int] | None = None  # last signal, how many so far
         self.greeted_once = False  # a node was there: from now on nodes are replaced for ever
@@ -819,6 +828,8 @@ class Keeper:
                 ring(due)
         if self.sweep_due or self.ended_now:
             self.sweep()
+        if self.struck:
+            self.strike_rows()
         if self.closing:
             self.check_closed()
 
@@ -851,6 +862,7 @@ class Keeper:
         just as a single leader ended is that leader's; with several ends at once nobody can say.
         """
         self.sweep_due = False
+        emptying = list(self.emptying.items())
         here = self.own_children()
         ended, self.ended_now = self.ended_now, []
         for pid in self.adoptees.keys() - here:
@@ -878,6 +890,14 @@ class Keeper:
                 (pid, start, key) for pid, (start, key) in self.adoptees.items() if key == child.key
             ]
             self.tell_node({"op": "exited", **child.row()})
+        for pid, start in emptying:  # what they left was there to be recorded by now
+            try:
+                os.killpg(pid, 0)
+            except ProcessLookupError:
+                del self.emptying[pid]
+                self.struck.append((pid, start))
+            except PermissionError:
+                pass
 
     def own_children(self) -> list[int]:
         """The process ids of all that are children now, zombies included. Needs no descriptor, so that nothing is
@@ -890,7 +910,9 @@ class Keeper:
 
     def drop_adoptee(self, pid: int) -> None:
         """An orphan is gone, known or not."""
-        if self.adoptees.pop(pid, None) is not None:
+        known = self.adoptees.pop(pid, None)
+        if known is not None:
+            self.emptying[pid] = known[0]
             self.count_stale()
 
     def record(self, key: str, pid: int, start: int) -> None:
@@ -1033,18 +1055,30 @@ class Keeper:
     def ack(self, message: Message) -> None:
         """The node has written a run's end down."""
         child = self.children.get(message["key"])
-        if child is None or child.state not in ("exited", "failed"):
-            say(f"ignored the acknowledgement of {message['key']}: it has not ended")
+        if child is None:  # refused, or acknowledged to the node's predecessor
+            return
+        if child.state not in ("exited", "failed"):
+            say(f"ignored the acknowledgement of {child.key}: it has not ended")
             return
         del self.children[child.key]
         self.reap(child)
         self.leave_streams(child.key)
+        if child.start:
+            self.struck.append((child.pid, child.start))
         self.count_stale()
 
     def count_stale(self) -> None:
         """One row of the table file is of the past."""
         if self.ground.table.outdated(len(self.leaders) + len(self.adoptees)):
             self.rewrite_table()
+
+    def strike_rows(self) -> None:
+        """Take out of the table what became past in this pass, with one write however much it is."""
+        struck, self.struck = self.struck, []
+        try:
+            self.ground.table.strike(struck)
+        except OSError:
+            pass  # the next rewriting leaves them out
 
     def rewrite_table(self) -> None:
         """Write the table file anew with what is alive, starting processes included: their own line may go
@@ -1059,6 +1093,9 @@ class Keeper:
             self.ground.table.rewrite(lines)
         except OSError as error:
             say(f"cannot rewrite the table of children: {error.strerror}; the old one goes on")
+            return
+        self.struck.clear()
+        self.emptying.clear()
 
     # -- the helpers: node and output
 
@@ -1194,6 +1231,8 @@ class Keeper:
         self.forget(helper.pidfd)
         os.close(helper.pidfd)
         self.send_signal(helper.pid, signal.SIGKILL, group=True)
+        if (stat := stat_of(helper.pid)) is not None:
+            self.emptying[helper.pid] = stat.start
         os.waitid(os.P_PID, helper.pid, os.WEXITED)
         helper.pid = 0
         self.sweep_due = True

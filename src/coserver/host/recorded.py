@@ -8,7 +8,8 @@ in another PID namespace, which the file's header tells.
 A process is left over if it is a recorded leader, or in the session or group of one, or carries the site's
 marker in its environment, or descends from such a process. The number of a dead leader says something about
 groups and sessions as long as no process has that number now: the kernel gives a number to nobody while a
-group or session still has it.
+group or session still has it. The keeper strikes rows of which nothing is left, for their numbers come again, and
+a stranger that had one may have ended before its group.
 
 Who calls `clear` must hold the site's lock, so that keeper and node are known to be dead and nobody starts
 more.
@@ -54,7 +55,7 @@ def read_recorded(path: Path) -> tuple[Recorded, ...]:
     """The rows of a table file that can mean processes of this boot and PID namespace; none if it is not
     there.
 
-    A last line that is torn is no row: its process never came to its exec.
+    Rows that another line strikes are left out. A torn line is no row: its process never came to its exec.
     """
     try:
         header, *lines = path.read_bytes().split(b"\n")
@@ -68,13 +69,17 @@ def read_recorded(path: Path) -> tuple[Recorded, ...]:
     if not here:
         return ()
     rows = []
+    struck = set()
     for line in lines:
         try:
             row = json.loads(line)
-            rows.append(Recorded(row["key"], row["pid"], row["start"], row["mark"]))
+            if "gone" in row:
+                struck.add((row["gone"], row["start"]))
+            else:
+                rows.append(Recorded(row["key"], row["pid"], row["start"], row["mark"]))
         except (ValueError, KeyError, TypeError):
             continue
-    return tuple(rows)
+    return tuple(row for row in rows if (row.pid, row.start) not in struck)
 
 
 def left_over(rows: Iterable[Recorded], table: ProcTable, marks: Mapping[int, str]) -> set[int]:
