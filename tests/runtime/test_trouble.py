@@ -176,22 +176,26 @@ def test_a_worker_can_leave_while_its_store_is_away(store: Store) -> None:
 
 
 def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_change_nothing(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store_url: str, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test() -> None:
         (job,) = submit(store, "hold", '["x"]')
+        other = fresh(store_url)
         async with working(store, token="a token") as worker:
             await auntil(lambda: jobs.held["x"] == 1, "it runs")
             first = worker.incarnation
             await asyncio.to_thread(store.bury, "a token", started=[job], note="the test says so")
-            await auntil(lambda: jobs.held["x"] == 2, "somebody runs it again: the same worker, born again")
-            assert worker.incarnation != first
-            jobs.gate("x").set()
-            (done,) = await results(store, [job])
+            await auntil(lambda: worker.incarnation != first, "it begins anew")
+            async with working(other, process="two/1"):
+                await auntil(lambda: jobs.held["x"] == 2, "somebody else runs the job again")
+                jobs.gate("x").set()
+                (done,) = await results(store, [job])
             await auntil(
                 lambda: any("came too late" in record.getMessage() for record in caplog.records),
                 "a stale finish",
             )
+        other.close()
+        assert done.worker == "two/1"
         assert (done.state, done.crashes) == (State.SUCCEEDED, 1)
         assert any("had given up on worker" in record.getMessage() for record in caplog.records)
         assert store.counts().by_state[State.SUCCEEDED] == 1
