@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from coserver.host import launch, proc
 from coserver.host.keeper import Table, read_proc, stat_of, table_line
 from coserver.host.keeper_link import Exited, KeeperLink, Started
 from coserver.host.proc import Process
-from coserver.host.recorded import LeftoversRemain, Recorded, clear, left_over, read_recorded
+from coserver.host.recorded import LeftoversRemain, Recorded, clear, end_all, left_over, read_recorded
 from tests.host.keeping import Site, alive, eventually, heard, heard_among, on_a_loop, until
 
 MARKS = {10: "site:a#1", 14: "site:a#1", 20: "other:a#1"}
@@ -254,3 +256,98 @@ def test_what_survives_is_named(
         clear(tmp_path / "children", patience=0.1)
     assert (tmp_path / "children").exists()
     os.close(table.fd)
+
+
+OBEYS = "trap 'echo asked; exit' {0}; echo ready; while :; do sleep 0.01; done"
+IGNORES = "trap 'echo asked' TERM; (trap '' TERM; echo ready; exec sleep 1000) & while :; do wait; done"
+
+
+def printed_once(site: Site, key: str, word: str) -> bool:
+    """Whether the run printed the word so far, once."""
+    return site.printed(key.replace("/", "-")).count(word) == 1
+
+
+@on_a_loop
+async def test_a_node_whose_keeper_died_ends_each_run_as_its_service_wants_it(
+    site: Site, bystander: subprocess.Popen[bytes]
+) -> None:
+    link = await site.node()
+    pids = await house(site, link)
+    scripts = {"b/1#1": OBEYS.format("USR1"), "b/2#1": OBEYS.format("USR1"), "c/1#7": IGNORES}
+    started: dict[str, int] = {}
+    for key, script in scripts.items():
+        link.spawn(site.spec(key, "sh", "-c", script, output=site.output(key.replace("/", "-"))))
+        started[key] = (await heard_among(link, Started, key)).pid
+        await eventually(functools.partial(printed_once, site, key, "ready"))
+    link.spawn(site.spec("coserver/printer#1", "sleep", "1000"))
+    printer = (await heard_among(link, Started, "coserver/printer#1")).pid
+    link.spawn(site.spec("d/1#1", "sleep", "1000"))
+    spared = (await heard_among(link, Started, "d/1#1")).pid
+    assert site.keeper is not None
+    site.keeper.kill()
+    site.keeper.wait()
+    began = time.monotonic()
+    graces = {"b": 60.0, "c": 0.5}
+    await asyncio.to_thread(
+        end_all,
+        site.state / "children",
+        spare=frozenset({spared}),
+        signals={"b": signal.SIGUSR1},
+        grace=graces,
+    )
+    assert 0.5 < time.monotonic() - began < 10
+    assert not any(map(alive, [*started.values(), *pids]))
+    assert alive(printer) and alive(spared) and alive(site.node_pid)  # output leaves when nobody can write
+    assert bystander.poll() is None
+    for key in scripts:
+        await eventually(functools.partial(printed_once, site, key, "asked"))
+    assert (site.state / "children").exists()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[Table]:
+    made = Table(str(tmp_path / "children"))
+    yield made
+    os.close(made.fd)
+
+
+def record(table: Table, process: subprocess.Popen[bytes], key: str, *, older: int = 0) -> None:
+    """Write a process's row; one of another process that had its number before with `older`."""
+    stat = stat_of(process.pid)
+    assert stat is not None
+    os.write(table.fd, table_line(key, process.pid, stat.start - older, ""))
+
+
+def test_who_records_himself_late_is_ended_too(
+    tmp_path: Path, table: Table, bystander: subprocess.Popen[bytes]
+) -> None:
+    naps = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal naps
+        naps += 1
+        if naps == 2:  # by then one look has found nobody
+            record(table, bystander, "a/1#1")
+        time.sleep(seconds)
+
+    end_all(tmp_path / "children", spare=frozenset(), signals={}, grace={}, sleep=sleep)
+    assert bystander.wait(5) == -signal.SIGTERM
+
+
+def test_a_number_that_came_again_is_not_asked_to_end(
+    tmp_path: Path, table: Table, bystander: subprocess.Popen[bytes]
+) -> None:
+    record(table, bystander, "a/1#1", older=1)
+    end_all(tmp_path / "children", spare=frozenset(), signals={}, grace={"a": 0.0})
+    assert bystander.poll() is None
+
+
+def test_what_survives_its_grace_and_kill_is_named_to_the_node(
+    tmp_path: Path, table: Table, monkeypatch: pytest.MonkeyPatch, bystander: subprocess.Popen[bytes]
+) -> None:
+    record(table, bystander, "a/1#1")
+    monkeypatch.setattr(proc, "kill", lambda members, number: frozenset())
+    with pytest.raises(
+        LeftoversRemain, match=f"cannot end the site: processes {bystander.pid} .sleep. survive"
+    ):
+        end_all(tmp_path / "children", spare=frozenset(), signals={}, grace={"a": 0.1}, patience=0.1)
