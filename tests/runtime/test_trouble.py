@@ -32,6 +32,7 @@ from tests.runtime.workers import (
     until,
     working,
 )
+from tests.store_contract.helpers import Raw
 
 
 def test_a_lost_reply_to_finishes_runs_nothing_twice_and_loses_no_result(store: Store) -> None:
@@ -74,7 +75,7 @@ def test_a_lost_reply_to_a_claim_returns_its_jobs_uncharged(store: Store) -> Non
         async with working(faulty.as_store()):
             done = await results(store, ids)
         assert len(lost) == 3
-        assert time.monotonic() - begun < lanes.RECHECK  # found at once, not by the later look
+        assert time.monotonic() - begun < lanes.RECHECKS[0]  # found at once, not by the later look
         assert Counter(jobs.ran.values()) == {1: 100}
         assert {(job.attempt, job.crashes) for job in done} == {(0, 0)}
 
@@ -122,6 +123,135 @@ def test_a_worker_outlives_a_store_that_is_away_and_reports_what_it_did_meanwhil
         assert said == ["cannot use the store: the test took it away; wait", "the store answers again"]
 
     with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+def test_a_store_that_can_be_read_but_not_written_is_tried_ever_more_rarely(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        faulty = Faulty(store)
+        ids = submit(store, "hold", *['["x"]'] * 5)
+        async with working(faulty.as_store()):
+            await auntil(lambda: jobs.held["x"] == 5, "all run")
+            faulty.fault = lambda *_: "before"
+            before = faulty.trips
+            jobs.gate("x").set()
+            await asyncio.sleep(1.5)
+            assert 2 <= faulty.trips - before < 12
+            assert {info(store, job).state for job in ids} == {State.RUNNING}
+            faulty.fault = lambda *_: None
+            more = submit(store, "add", "[1,2]")
+            await results(store, ids + more)
+        assert Counter(jobs.ran.values()) == {1: 6}
+        assert {info(store, job).state for job in ids} == {State.SUCCEEDED}
+        said = [record.getMessage() for record in caplog.records]
+        assert said == [
+            "cannot use the store: the test broke the connection; connect again",
+            "the store answers again",
+        ]
+
+    with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+def refuse(store_url: str, result: str) -> None:
+    """Let the database refuse this result."""
+    raw = Raw(store_url)
+    if store_url.startswith("sqlite:"):
+        raw(
+            "CREATE TRIGGER refuse BEFORE INSERT ON coserver_done "
+            f"WHEN NEW.result = '{result}' BEGIN SELECT raise(ABORT, 'not that'); END"
+        )
+    else:
+        raw(f"ALTER TABLE coserver_done ADD CONSTRAINT refuse CHECK (result IS NULL OR result <> '{result}')")
+    raw.close()
+
+
+def test_an_outcome_that_the_database_refuses_holds_up_no_other_and_fails_its_job(
+    store_url: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(store_url, "7")
+
+    async def test() -> None:
+        faulty = Faulty(store)
+        ids = submit(store, "add", *[f"[{n},1]" for n in range(50)])
+        async with working(faulty.as_store()):
+            done = await results(store, ids)
+            assert faulty.trips < 100
+            await results(store, submit(store, "add", "[1,1]"))
+        assert Counter(jobs.ran.values()) == {1: 51}
+        bad = done.pop(6)
+        assert {job.state for job in done} == {State.SUCCEEDED}
+        assert bad.state is State.FAILED
+        assert bad.error is not None
+        assert "cannot record how the job ended" in bad.error.message
+        errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"cannot record the success of job {bad.id}: ")
+        assert errors[0].endswith("it is recorded as failed")
+
+    with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+def test_a_job_of_which_the_database_takes_no_end_is_put_off(
+    store_url: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        faulty = Faulty(store)
+        ids = submit(store, "hold", *['["x"]'] * 5)
+        raw = Raw(store_url)
+        raw(
+            "INSERT INTO coserver_done (id, state, priority, claim, attempt, crashes, created_at, finished_at, task) "
+            "VALUES (?, 10, 1, 0, 0, 0, 1, 1, 'somebody')",
+            ids[2],
+        )
+        async with working(faulty.as_store()):
+            await auntil(lambda: jobs.held["x"] == 5, "all run")
+            before = faulty.trips
+            jobs.gate("x").set()
+            await results(store, [*ids[:2], *ids[3:], *submit(store, "add", "[1,1]")])
+            assert raw("SELECT state FROM coserver_job WHERE id = ?", ids[2]) == [(State.SCHEDULED,)]
+            assert faulty.trips - before < 30
+        raw.close()
+        assert jobs.ran[ids[2]] == 1
+        errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert [error.rpartition("; ")[2] for error in errors] == ["it runs again in 10 minutes"]
+
+    with caplog.at_level(logging.INFO):
+        in_loop(test)
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_job_of_which_the_database_takes_nothing_is_left_until_the_worker_leaves(
+    store_url: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = Raw(store_url)
+    raw(
+        "CREATE TRIGGER a BEFORE INSERT ON coserver_done WHEN NEW.id = 1 BEGIN SELECT raise(ABORT, 'no'); END"
+    )
+    raw(
+        "CREATE TRIGGER b BEFORE UPDATE ON coserver_job WHEN NEW.id = 1 AND NEW.state = 4 "
+        "BEGIN SELECT raise(ABORT, 'no'); END"
+    )
+    raw.close()
+
+    async def test() -> None:
+        (job,) = submit(store, "add", "[1,1]")
+        assert job == 1
+        async with working(store):
+            await auntil(lambda: bool(caplog.records), "it said so")
+            await results(store, submit(store, "add", "[1,2]"))
+            assert info(store, job).state is State.RUNNING
+        assert info(store, job).state is State.QUEUED
+        assert jobs.ran[job] == 1
+        errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert [error.rpartition("; ")[2] for error in errors] == [
+            "it stays as it is until this worker leaves"
+        ]
+
+    with caplog.at_level(logging.ERROR):
         in_loop(test)
 
 

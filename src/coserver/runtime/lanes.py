@@ -8,7 +8,12 @@ PostgreSQL a second lane keeps another batch in flight; SQLite has one writer, s
 The worker never ends because of its store, unless it finds another version's tables at its start. After a failed trip
 the main lane waits for the other lanes, reaches the store again, however long that takes, and compares what the store
 holds with what the worker has (`model.reconcile`). Since a transaction that was under way when its connection broke
-may still be committed a moment later, it compares once more after `RECHECK` seconds.
+may still be committed later, it compares again after each of `RECHECKS`.
+
+Looking may succeed where recording fails: the disk is full, or the database refuses one of the outcomes. So between
+failed trips the main lane rests, the longer the more have failed in a row. Outcomes that two trips could not record
+are carried one by one; the one that is refused is replaced by something simpler (`_carry_alone`), so it holds up
+nobody else's.
 
 When the store says that the incarnation is dead (its lease ran out while we were stopped, say), the worker registers
 anew. What it has not begun is forgotten, since it belongs to others now; what it runs goes on, and its finishes will
@@ -22,17 +27,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
+from typing import assert_never
 
 from coserver.errors import SchemaMismatch, StoreUnavailable
 from coserver.model.batch import Park, Wait
-from coserver.model.job import Failed, Outcome, Release, Succeeded
-from coserver.model.reconcile import reconcile
+from coserver.model.job import Failed, Outcome, Release, Retry, Succeeded
+from coserver.model.reconcile import Key, reconcile
 from coserver.runtime.bell import Bell
 from coserver.runtime.desk import Desk, Load
 from coserver.runtime.started import StartedFile
-from coserver.store.contract import Store, WorkerIdentity
+from coserver.store.contract import Store, Want, WorkerIdentity
+from coserver.tasks.settle import describe
 
 log = logging.getLogger("coserver.worker")
 
@@ -42,10 +49,17 @@ PROBE = 0.05
 """Seconds between cheap looks of a lone worker on a store whose other writers cannot rouse it."""
 TICK = 1.0
 """Seconds between a lone worker's turns of upkeep."""
-RECHECK = 10.0
-"""Seconds after trouble when what the store holds is compared once more."""
+RECHECKS = (10.0, 35.0)
+"""Seconds after trouble when what the store holds is compared again; a database may go on with a transaction for as
+long as a statement may take there, on PostgreSQL half a minute."""
 PAUSES = (0.05, 2.0)
 """First and longest wait in seconds between attempts to reach the store."""
+PUT_OFF = 600.0
+"""Seconds until a job runs again of which the store takes no end."""
+REFUSED = ("21", "22", "23", "54", "P0")
+"""Classes of SQLSTATE by which PostgreSQL says that what it was told cannot be stored."""
+REFUSALS = ("ConstraintError", "IntegrityError", "DataError", "MismatchError", "RangeError", "TooBigError")
+"""Exceptions by which SQLite's libraries say the same."""
 
 
 class Lanes:
@@ -86,7 +100,11 @@ class Lanes:
         self._closing = False
         self._abandoning = False
         self._poll_at = self._probe_at = self._tick_at = 0.0
-        self._due_at = self._recheck_at = inf
+        self._due_at = inf
+        self._rechecks: list[float] = []  # when, ascending
+        self._failed = 0  # trips in a row; two lanes may miscount, which costs nothing
+        self._resent: frozenset[Key] = frozenset()  # by the comparison before
+        self._given_up: set[Key] = set()  # jobs that we hold in the store, and nowhere else
 
     @property
     def worker(self) -> int | None:
@@ -162,7 +180,7 @@ class Lanes:
                 case Park():
                     self._park(desk)
                 case Wait(seconds):
-                    until = min(self._poll_at, self._due_at, self._recheck_at)
+                    until = min(self._poll_at, self._due_at, self._recheck_at())
                     if alone:
                         until = min(until, self._tick_at, self._probe_at if self._probes else inf)
                     rest = max(0.0, until - now)
@@ -172,7 +190,7 @@ class Lanes:
     def _chores(self, desk: Desk, now: float, *, alone: bool) -> None:
         """What the main lane does by itself from time to time, at most one trip a turn."""
         try:
-            if now >= self._recheck_at and not desk.flying:
+            if now >= self._recheck_at():
                 self._recheck(desk, now)
             elif alone and now >= self._tick_at:
                 upkeep = self._store.tick()
@@ -185,7 +203,7 @@ class Lanes:
                 if self._store.probe():
                     desk.stock()
         except StoreUnavailable as error:
-            self._complain(error)
+            self._fail(error)
             desk.doubt()
             return
         if now >= min(self._poll_at, self._due_at):
@@ -198,7 +216,7 @@ class Lanes:
         try:
             more = self._store.park(self._worker)
         except StoreUnavailable as error:
-            self._complain(error)
+            self._fail(error)
             desk.doubt()
         else:
             desk.parked(more=more)
@@ -243,12 +261,15 @@ class Lanes:
         try:
             brought = self._store.exchange(worker, load.done, load.want)
         except StoreUnavailable as error:
-            self._complain(error)
+            self._fail(error)
             desk.lost(load)
         except Exception:
             log.exception("cannot talk to the store; the worker compares with it and tries again")
+            self._failed += 1
             desk.lost(load)
         else:
+            self._failed = 0
+            self._answered()
             self._recorded(load.done, brought.stale)
             now = time.monotonic()
             if brought.live:
@@ -290,6 +311,7 @@ class Lanes:
                 self._complain(error)
                 return  # the next trip will say so again
         self._registered()
+        self._given_up.clear()
         forgotten = desk.forget(time.monotonic())
         log.warning(
             "the store had given up on worker %d; it goes on as worker %d, without %d jobs that it had not begun",
@@ -319,9 +341,8 @@ class Lanes:
                 self._bell.wait(pause)
                 pause = min(longest, pause * 2)
             else:
-                if self._trouble is not None:
-                    self._trouble = None
-                    log.warning("the store answers again")
+                if not self._failed:  # else the next trip has to show it
+                    self._answered()
                 return True
         return False
 
@@ -330,13 +351,25 @@ class Lanes:
         while desk.flying and not self._abandoning:
             self._bell.wait(PROBE)
             self._bell.arm()
+        self._rest()
         return self._persist(lambda: self._compare(desk))
 
+    def _rest(self) -> None:
+        """Wait before the trip after one that failed; not at all the first time, for most replies are lost alone."""
+        if self._failed < 2:
+            return
+        first, longest = PAUSES
+        until = time.monotonic() + min(longest, first * 2.0 ** min(self._failed - 2, 20))
+        while not self._abandoning and (left := until - time.monotonic()) > 0:
+            self._bell.arm()
+            self._bell.wait(left)
+
     def _compare(self, desk: Desk) -> None:
-        assert self._worker is not None
-        held = {(one.id, one.claim) for one in self._store.held(self._worker)}
+        worker = self._worker
+        assert worker is not None
+        held = {(one.id, one.claim) for one in self._store.held(worker)}
         at_hand, others, carried = desk.belongings()
-        verdict = reconcile(held, at_hand=at_hand, others=others, carried=carried)
+        verdict = reconcile(held, at_hand=at_hand, others=others | self._given_up, carried=carried)
         ask = verdict.ask
         settled = (
             {(one.id, one.claim) for one in self._store.settled([one.id for one in ask])} if ask else set()
@@ -344,21 +377,76 @@ class Lanes:
         for outcome in ask:
             if (outcome.id, outcome.claim) not in settled:
                 self._complain_late(outcome)
-        again = set(verdict.resend)
-        self._recorded([one for one in carried if one not in again], ())
+        again = {(one.id, one.claim): one for one in verdict.resend}
+        self._recorded([one for one in carried if (one.id, one.claim) not in again], ())
+        if not self._resent.isdisjoint(again):
+            for resent in verdict.resend:
+                self._carry_alone(worker, resent)
+            again = {}
+        self._resent = frozenset(again)
         now = time.monotonic()
-        self._recheck_at = now + RECHECK
-        desk.reconciled([*verdict.resend, *verdict.release], verdict.forget, now)
+        self._rechecks = [now + wait for wait in RECHECKS]
+        desk.reconciled([*again.values(), *verdict.release], verdict.forget, now)
+
+    def _recheck_at(self) -> float:
+        return self._rechecks[0] if self._rechecks else inf
 
     def _recheck(self, desk: Desk, now: float) -> None:
+        """Hand back what a late commit has claimed for us. Only when no lane is on its way: what one has claimed and
+        not brought yet is the same to look at. What comes and goes during the look is seen on one of its sides."""
         assert self._worker is not None
-        self._recheck_at = now + POLL
-        held = {(one.id, one.claim) for one in self._store.held(self._worker)}
-        at_hand, others, carried = desk.belongings()
-        verdict = reconcile(held, at_hand=at_hand, others=others, carried=carried)
-        self._recheck_at = inf
+        before = desk.belongings()
+        held = () if desk.flying else self._store.held(self._worker)
+        after = desk.belongings()
+        if desk.flying:
+            self._rechecks[0] = now + PROBE
+            return
+        verdict = reconcile(
+            {(one.id, one.claim) for one in held},
+            at_hand=before[0] | after[0],
+            others=before[1] | after[1] | self._given_up,
+            carried={*before[2], *after[2]},
+        )
+        del self._rechecks[0]
         if verdict.release:
             desk.give_back(verdict.release, now)
+
+    def _carry_alone(self, worker: int, outcome: Outcome) -> None:
+        """Record one outcome. If the store refuses it, the job is recorded as failed; if not even that, it is put off;
+        and if that is refused too, it stays as it is until the worker leaves. Raises StoreUnavailable when the store
+        cannot record anything just now."""
+        refusal = self._try_alone(worker, outcome)
+        if refusal is None:
+            return
+        then = "it stays as it is until this worker leaves"
+        for instead, meaning in _simpler(outcome, refusal):
+            if self._try_alone(worker, instead) is None:
+                then = meaning
+                break
+        else:
+            self._given_up.add((outcome.id, outcome.claim))
+            self._recorded([outcome], ())
+        log.error("cannot record the %s of job %d: %s; %s", _name(outcome), outcome.id, refusal, then)
+
+    def _try_alone(self, worker: int, outcome: Outcome) -> Exception | None:
+        """Carry one outcome; why it was refused, None when it was not."""
+        try:
+            brought = self._store.exchange(worker, [outcome], Want(0, (), ()))
+        except Exception as error:
+            if not _is_refusal(error):
+                raise
+            return error
+        self._recorded([outcome], brought.stale)
+        return None
+
+    def _fail(self, error: StoreUnavailable) -> None:
+        self._failed += 1
+        self._complain(error)
+
+    def _answered(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            log.warning("the store answers again")
 
     def _complain(self, error: StoreUnavailable) -> None:
         """Say what is wrong, once until it is something else or over."""
@@ -368,11 +456,52 @@ class Lanes:
 
     @staticmethod
     def _complain_late(outcome: Outcome) -> None:
-        match outcome:
-            case Succeeded():
-                what = "success"
-            case Failed():
-                what = "failure"
-            case _:
-                what = "wish to be tried again"
-        log.warning("the %s of job %d came too late: the job is no longer this worker's", what, outcome.id)
+        log.warning(
+            "the %s of job %d came too late: the job is no longer this worker's", _name(outcome), outcome.id
+        )
+
+
+def _simpler(outcome: Outcome, refusal: Exception) -> Iterator[tuple[Outcome, str]]:
+    """Yield what may be said instead of an outcome that the store refuses, and what it means for the job."""
+    job, claim = outcome.id, outcome.claim
+    match outcome:
+        case Succeeded(started_at=began, finished_at=ended) | Failed(started_at=began, finished_at=ended):
+            pass
+        case Retry():
+            began = ended = time.time_ns() // 1000
+        case Release():
+            return
+        case _:
+            assert_never(outcome)
+    why = describe(StoreUnavailable(f"cannot record how the job ended: {refusal}"))
+    yield Failed(job, claim, why, began, ended), "it is recorded as failed"
+    yield Retry(job, claim, why, int(PUT_OFF * 1e6)), f"it runs again in {PUT_OFF / 60:g} minutes"
+
+
+def _name(outcome: Outcome) -> str:
+    match outcome:
+        case Succeeded():
+            return "success"
+        case Failed():
+            return "failure"
+        case Retry():
+            return "wish to be tried again"
+        case Release():
+            return "return"
+        case _:
+            assert_never(outcome)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the store refuses what it was told, rather than being out of reach, full or locked."""
+    if not isinstance(error, StoreUnavailable):
+        return True  # what was told could not even be put into a statement
+    cause = error.__cause__
+    while cause is not None:
+        state = getattr(cause, "sqlstate", None)
+        if state is not None:
+            return str(state).startswith(REFUSED)
+        if type(cause).__name__ in REFUSALS:
+            return True
+        cause = cause.__cause__
+    return False
