@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +12,10 @@ import apsw
 import pytest
 
 from coserver.errors import StoreUnavailable
-from coserver.model.job import State
+from coserver.model.job import NewJob, State
 from coserver.store import open_store, sqlite_file
 from coserver.store.clock import Clock
-from coserver.store.contract import Store
+from coserver.store.contract import Store, WorkerIdentity
 from coserver.store.sqlite import SQLiteStore
 from coserver.store.url import SQLiteUrl
 from tests.store_contract.helpers import claim, eventually, job, join
@@ -182,3 +183,28 @@ def test_both_libraries_read_each_others_files(tmp_path: Path) -> None:
     second = open_store(url)
     assert [held.args for held in claim(second, join(second))] == ['["é"]']
     second.close()
+
+
+def test_a_submit_rouses_a_worker_that_reads_its_queue_and_no_other(tmp_path: Path) -> None:
+    store = SQLiteStore(SQLiteUrl(str(tmp_path / "site.db")))
+    store.migrate()
+    doors = {}
+    for name, queue in (("mail", "mail"), ("images", "images"), ("more", "images")):
+        doors[name] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        doors[name].bind(str(tmp_path / name))
+        doors[name].setblocking(False)
+        who = WorkerIdentity(name, "host", 1, ["shop:send"], [queue], wake=str(tmp_path / name))
+        store.park(store.register(who, lease=60))
+    store.submit([NewJob("shop:send", queue="mail")])
+    heard = {name for name, door in doors.items() if _heard(door)}
+    assert heard == {"mail"}
+    for door in doors.values():
+        door.close()
+    store.close()
+
+
+def _heard(door: socket.socket) -> bool:
+    try:
+        return bool(door.recv(1))
+    except BlockingIOError:
+        return False

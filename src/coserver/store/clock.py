@@ -1,8 +1,9 @@
 """The clocks of a store on one host.
 
 Wall time (µs UTC) says when a job is due. Leases must not depend on it, since it can jump: they end at a moment of
-this boot's own clock, which also counts while the machine sleeps, and are void in any other boot. Where the system has
-no such clock (macOS, Windows) leases fall back to wall time.
+this boot's own clock and are void in any other boot. That clock stands still while the machine sleeps: nobody could
+renew a lease meanwhile, and a laptop that wakes up must not find every running job charged with a crash. Where the
+system does not name its boots (macOS, Windows) leases fall back to wall time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def system_clock() -> Clock:
     """The machine's own clocks."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        source = time.CLOCK_BOOTTIME
+        source = time.CLOCK_MONOTONIC
     except (OSError, AttributeError):
         return Clock(_wall, _wall, "wall")
     return Clock(_wall, lambda: time.clock_gettime_ns(source) // 1000, boot_id)

@@ -197,8 +197,12 @@ def _explain(error: Exception) -> str:
         return f"a statement took longer than {STATEMENT_SECONDS} s; see who holds locks on its tables"
     if isinstance(error, psycopg.OperationalError):
         return f"the connection broke ({_tail(text)}); the next call connects anew"
-    if isinstance(error, psycopg.ProgrammingError) and "invalid" in lower:
-        return f"its URL is not understood ({_tail(text)}); write postgresql://USER@HOST/NAME"
+    if isinstance(error, psycopg.ProgrammingError) and getattr(error, "sqlstate", None) is None:
+        # The library's own words quote what they do not understand, and that may be a password.
+        return (
+            "its URL is not understood; write postgresql://USER:PASSWORD@HOST/NAME, "
+            "special characters of the password as %XX"
+        )
     return f"{_tail(text)}; see the server's log"
 
 

@@ -541,8 +541,13 @@ class SQLiteStore:
         parked = database.all(_sql("parked"))
         if not parked:
             return []
-        tasks = {job.task for job in jobs}
-        able = (row[1] for row in parked if row[1] is not None and not tasks.isdisjoint(loads(row[3])))
+        wanted = {(job.queue, job.task) for job in jobs}
+
+        def can(queues: Sequence[str], tasks: Sequence[str]) -> bool:
+            # A job that leaves its queue open goes where its task's workers say.
+            return any(task in tasks and (queue is None or queue in queues) for queue, task in wanted)
+
+        able = (row[1] for row in parked if row[1] is not None and can(loads(row[2]), loads(row[3])))
         return list(islice(able, len(jobs) + 1))
 
     def _whom_any(self, database: Database, n: int) -> list[str]:

@@ -36,8 +36,12 @@ class PostgresUrl:
 
     @property
     def masked(self) -> str:
-        """The URL as it may be shown: passwords are replaced, in the authority and in the query."""
-        shown = re.sub(r"(?<=://)([^/?#@:]*):[^/?#]*@", r"\1:***@", self.conninfo)
+        """The URL as it may be shown: passwords are replaced, in the authority and in the query.
+
+        A password in which somebody forgot to escape `/`, `?`, `#` or `@` makes a URL that cannot be used, and which
+        therefore is shown in a message: everything up to the last `@` counts as its password.
+        """
+        shown = re.sub(r"(?<=://)([^/?#@:]*):.*@", r"\1:***@", self.conninfo, flags=re.DOTALL)
         return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", shown)
 
 
