@@ -111,6 +111,15 @@ def test_without_a_verb_a_broken_configuration_is_told(console: Console, here: P
     assert "coserver.toml:1" in said.err
 
 
+@pytest.fixture
+def attentive() -> Iterator[None]:
+    """Have children take SIGINT, also where this process was started to ignore it, as shells do in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("attentive")
 def test_ctrl_c_is_code_130_and_says_nothing(site: Path) -> None:
     log = site / ".coserver" / "log" / "web" / "1.log"
     log.parent.mkdir(parents=True)

@@ -30,7 +30,7 @@ INTRODUCTION = """\
 Data goes to stdout, messages to stderr. `--json` prints one object (`logs --json`: one for each line); keys may be
 added to it, none is renamed. Colour is used on a terminal only, never when `NO_COLOR` is set, always when `FORCE_COLOR`
 is. What jobs and processes print reaches a terminal without control sequences, a pipe as it is. Which configuration
-file is meant, [the configuration reference](configuration.md) tells. `COSERVER_DEBUG=1` adds the traceback to any error.
+file is meant, [the configuration reference](configuration.md) tells. `COSERVER_DEBUG=1` adds tracebacks to errors.
 """
 
 
