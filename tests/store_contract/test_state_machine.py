@@ -97,9 +97,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=workers)
     def register(self) -> int:
-        number = join(
-            self.store, token=f"t{len(self.model.live) + self.model.place()}", tasks=TASKS, queues=QUEUES
-        )
+        number = join(self.store, token=f"t{self.model.place()}", lease=3600, tasks=TASKS, queues=QUEUES)
         self.model.live.add(number)
         return number
 
