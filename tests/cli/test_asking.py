@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from coserver.cli import asking
 from tests.cli.conftest import Console, FixedNode, status
 
 
@@ -38,7 +37,9 @@ def test_a_change_without_an_answer_is_asked_once_and_said_to_be_open(
 def test_a_site_that_is_not_up_is_told_at_once(
     console: Console, site: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking.time, "sleep", lambda _: pytest.fail("there is nothing to wait for"))
+    monkeypatch.setattr(
+        "coserver.cli.asking.time.sleep", lambda _: pytest.fail("there is nothing to wait for")
+    )
     said = console("status")
     assert (said.code, said.out) == (3, "")
     assert said.err == 'coserver: site "shop" is not up; `coserver up` starts it\n'
