@@ -210,12 +210,12 @@ def _by_run(
     """
     evidence = Evidence(table, marks)
     rows = tuple(rows)
-    known = {row.pid for row in rows if _is(table.get(row.pid), row)}
+    known = {row.pid for row in rows if _is(table.get(row.pid), row)} - outside
     leaders: dict[str, Member | None] = {}
     seeds: dict[str, set[Member]] = {}
     for row in rows:
         if row.key not in leaders:  # the first row of a key is the leader's, others are orphans of its run
-            leads = not row.key.startswith("@") and row.pid in known and row.pid not in outside
+            leads = not row.key.startswith("@") and row.pid in known
             leaders[row.key] = Member(row.pid, row.start) if leads else None
         own = seeds.setdefault(row.key, set())
         found = table.get(row.pid)
