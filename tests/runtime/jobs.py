@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from coserver.errors import InvalidArguments
 from coserver.tasks.current import current_job
 from coserver.tasks.declaration import task
 from coserver.tasks.retry import Retry, RetryLater
@@ -134,6 +135,20 @@ async def fail_twice() -> int:
 async def later(seconds: float) -> int:
     if current_job().attempt == 1:
         raise RetryLater(seconds)
+    return current_job().attempt
+
+
+@task(name="mistaken", retries=Retry(1, backoff="1ms..2ms"))
+async def mistaken() -> int:
+    if current_job().attempt == 1:
+        raise InvalidArguments("of somebody whom the task called")
+    return current_job().attempt
+
+
+@task(name="mistaken_plain", retries=Retry(1, backoff="1ms..2ms"))
+def mistaken_plain() -> int:
+    if current_job().attempt == 1:
+        raise InvalidArguments("of somebody whom the task called")
     return current_job().attempt
 
 

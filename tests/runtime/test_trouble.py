@@ -16,7 +16,7 @@ import pytest
 from coserver.model.job import Outcome, State, Succeeded
 from coserver.runtime import lanes
 from coserver.store import open_store
-from coserver.store.contract import Store, Want
+from coserver.store.contract import Held, Store, Want
 from tests.postgres import Server
 from tests.runtime import jobs
 from tests.runtime.workers import (
@@ -78,6 +78,37 @@ def test_a_lost_reply_to_a_claim_returns_its_jobs_uncharged(store: Store) -> Non
         assert time.monotonic() - begun < lanes.RECHECKS[0]  # found at once, not by the later look
         assert Counter(jobs.ran.values()) == {1: 100}
         assert {(job.attempt, job.crashes) for job in done} == {(0, 0)}
+
+    in_loop(test)
+
+
+def test_jobs_of_a_claim_that_was_committed_late_return(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "RECHECKS", (0.2, 3.0))
+    looks = 0
+
+    def held(worker: int) -> list[Held]:
+        nonlocal looks
+        looks += 1
+        return store.held(worker)
+
+    async def test() -> None:
+        faulty = Faulty(store)
+        monkeypatch.setattr(faulty, "held", held, raising=False)
+        faulty.fault = lambda number, *_: "before" if number == 1 else None
+        async with working(faulty.as_store()) as worker:
+            await auntil(lambda: looks >= 2, "it has compared, and looked again")
+            worker.pause()
+            (job,) = submit(store, "add", "[1,1]")
+            assert worker.incarnation is not None
+            want = Want(1, [("default", "add")])
+            late = await asyncio.to_thread(store.exchange, worker.incarnation, (), want)
+            assert [one.id for one in late.claimed] == [job]
+            await auntil(lambda: info(store, job).state is State.QUEUED, "it is back", 10.0)
+            worker.resume()
+            (done,) = await results(store, [job])
+        assert (looks, done.attempt, done.crashes) == (3, 0, 0)
 
     in_loop(test)
 

@@ -110,6 +110,17 @@ def test_arguments_that_do_not_fit_fail_at_once_and_visibly(store: Store) -> Non
     in_loop(test)
 
 
+@pytest.mark.parametrize("task", ["mistaken", "mistaken_plain"])
+def test_invalid_arguments_of_a_call_that_the_task_made_are_tried_again(task: str, store: Store) -> None:
+    async def test() -> None:
+        (job,) = submit(store, task, "[]")
+        async with working(store):
+            (done,) = await results(store, [job])
+        assert (done.state, done.result) == (State.SUCCEEDED, "2")
+
+    in_loop(test)
+
+
 def test_a_result_that_cannot_be_kept_is_a_failure_that_says_so(store: Store) -> None:
     async def test() -> None:
         (job,) = submit(store, "unsayable", "[]")

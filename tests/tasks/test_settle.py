@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from coserver.model.job import Claimed, Failed, Retry
+from coserver.model.retry import LONGEST
 from coserver.tasks.declaration import Task, task
 from coserver.tasks.retry import Retry as Policy
 from coserver.tasks.retry import RetryLater
@@ -35,6 +37,17 @@ def test_a_failed_attempt_is_tried_again_while_the_budget_lasts(fetch: Task[...,
     assert [wait.delay for wait in waits if isinstance(wait, Retry)] == [7_500_000, 11_250_000]
     assert isinstance(waits[2], Failed)
     assert (waits[2].id, waits[2].claim, waits[2].started_at, waits[2].finished_at) == (7, 3, 1, 2)
+
+
+def test_no_wait_is_longer_than_ten_years(fetch: Task[..., None]) -> None:
+    @task(name="patient", retries=Policy(1, backoff=99 * 365 * 86_400))
+    def patient() -> None: ...
+
+    careless = RetryLater(1)
+    careless.delay = 1e300
+    assert end(patient, OSError(), claimed()) == Retry(7, 3, ANY, round(LONGEST * 0.75e6))
+    for asked in (RetryLater(99 * 365 * 86_400), careless):
+        assert end(fetch, asked, claimed()) == Retry(7, 3, ANY, round(LONGEST * 1e6))
 
 
 def test_retry_later_names_its_own_time_within_the_budget(fetch: Task[..., None]) -> None:

@@ -5,7 +5,7 @@ ended in an error is charged; a job handed back unstarted, or interrupted by the
 has its own counter and limit, see `model.job`). An exception is retried when it is an instance of one of `on`
 and of none of `never`. The n-th retry waits `first × 2ⁿ⁻¹` seconds, at most `longest`, drawn from the upper half of
 that range, so that a thousand jobs that failed together do not return together. `RetryLater` asks for a retry
-itself and says when; it is charged like any other.
+itself and says when; it is charged like any other. No wait is longer than `LONGEST`.
 
 Chance is an argument; nothing here reads a clock.
 """
@@ -13,6 +13,9 @@ Chance is an argument; nothing here reads a clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+LONGEST = 10 * 365 * 86_400.0
+"""Seconds that a retry waits at most: a time that every database can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ def next_wait(
     if policy.retries is not None and failed >= policy.retries:
         return None
     if asked is not None:
-        return asked
+        return min(asked, LONGEST)
     if not isinstance(error, policy.on) or isinstance(error, policy.never):
         return None
-    full = min(policy.longest, policy.first * 2.0 ** min(failed, 64))
+    full = min(LONGEST, policy.longest, policy.first * 2.0 ** min(failed, 64))
     return full * (0.5 + chance / 2)

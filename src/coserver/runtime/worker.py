@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coserver.errors import InvalidArguments, SchemaMismatch, UnknownTask
+from coserver.errors import SchemaMismatch, UnknownTask
 from coserver.model.job import DEFAULT_QUEUE, Failed, Outcome, Release, Retry, Succeeded, TaskDefaults
 from coserver.runtime.bell import Bell
 from coserver.runtime.desk import COROUTINE, PLAIN, Desk, Figures, Job
@@ -273,17 +273,19 @@ class Worker:
             at = time.time_ns()
             task = self._tasks.get(claimed.task)
             outcome: Outcome
+            readable = False
             try:
                 if task is None:
                     raise UnknownTask(_unknown(claimed.task))
                 running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue))
                 args, kwargs = task.decode_args(claimed.args)
+                readable = True
                 value = await task.function(*args, **kwargs)
                 result = None if value is None else task.encode_result(value)
             except GeneratorExit:
                 raise
             except BaseException as error:
-                outcome = self._failure(job, task, error, at)
+                outcome = self._failure(job, task, error, at, readable=readable)
             else:
                 outcome = Succeeded(claimed.id, claimed.claim, result, at // 1000, time.time_ns() // 1000)
             self._desk.finish(job, outcome, time.monotonic(), in_loop=True)
@@ -300,21 +302,23 @@ class Worker:
             self._started.began(claimed.id, claimed.claim)
         at = time.time_ns()
         task = self._tasks.get(claimed.task)
+        readable = False
         try:
             if task is None:
                 raise UnknownTask(_unknown(claimed.task))
             running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, self._serving))
             args, kwargs = task.decode_args(claimed.args)
+            readable = True
             value = task.function(*args, **kwargs)
             result = None if value is None else task.encode_result(value)
         except BaseException as error:
-            return self._failure(job, task, error, at)
+            return self._failure(job, task, error, at, readable=readable)
         return Succeeded(claimed.id, claimed.claim, result, at // 1000, time.time_ns() // 1000)
 
     # Failures -------------------------------------------------------------------------------------------------
 
     def _failure(
-        self, job: Job, task: Task[..., Any] | None, error: BaseException, at: int
+        self, job: Job, task: Task[..., Any] | None, error: BaseException, at: int, *, readable: bool
     ) -> Failed | Retry | Release:
         claimed = job.claimed
         if self._cutting and isinstance(error, asyncio.CancelledError):
@@ -332,7 +336,7 @@ class Worker:
                     chance=self._chance(),
                     started_at=at // 1000,
                     finished_at=ended,
-                    final=isinstance(error, InvalidArguments),
+                    final=not readable,
                 )
         except Exception as second:  # the job's own options may be past reading
             outcome = Failed(claimed.id, claimed.claim, describe(second), at // 1000, ended)
