@@ -45,6 +45,10 @@ def wait_plain(path: str, started: str) -> str:
         time.sleep(0.005)
     return "waited"
 
+@task(name="nap")
+async def nap() -> None:
+    await asyncio.sleep(0.3)
+
 @task(name="die")
 async def die() -> None:
     os.kill(os.getpid(), 9)

@@ -178,6 +178,24 @@ def test_a_job_that_kills_its_worker_is_lost_at_the_third_time_and_takes_no_mate
     store.close()
 
 
+def test_mates_that_run_beside_a_job_that_kills_its_worker_are_charged_once_and_succeed(
+    home: Path, sqlite_url: str
+) -> None:
+    """Suspects run alone, so the second death is the poison's only."""
+    store = open_store(sqlite_url)
+    mates = submit(store, "nap", *["[]"] * 8)
+    (deadly,) = submit(store, "die", "[]")
+    for attempt in range(3):
+        token, started = f"t{attempt}", home / f"started{attempt}"
+        more = {"queues": (("default", 9),), "token": token, "started": str(started)}
+        with child(home, **working(home, sqlite_url, **more)) as process:
+            assert process.wait() == -signal.SIGKILL
+        store.bury(token, started=read_started(started), note="killed itself")
+    assert info(store, deadly).state is State.LOST
+    assert {(info(store, job).state, info(store, job).crashes) for job in mates} == {(State.SUCCEEDED, 1)}
+    store.close()
+
+
 def test_sockets_that_killed_runs_left_behind_are_removed_and_only_those(home: Path, sqlite_url: str) -> None:
     wake = home / "wake"
     wake.mkdir()
