@@ -259,7 +259,10 @@ def test_what_survives_is_named(
 
 
 OBEYS = "trap 'echo asked; exit' {0}; echo ready; while :; do sleep 0.01; done"
-IGNORES = "trap 'echo asked' TERM; (trap '' TERM; echo ready; exec sleep 1000) & while :; do wait; done"
+IGNORES = (
+    "trap 'echo asked' TERM; (trap 'echo told' TERM; echo ready; while :; do sleep 0.01; done) &"
+    " while :; do wait; done"
+)
 
 
 def printed_once(site: Site, key: str, word: str) -> bool:
@@ -279,8 +282,10 @@ async def test_a_node_whose_keeper_died_ends_each_run_as_its_service_wants_it(
         link.spawn(site.spec(key, "sh", "-c", script, output=site.output(key.replace("/", "-"))))
         started[key] = (await heard_among(link, Started, key)).pid
         await eventually(functools.partial(printed_once, site, key, "ready"))
-    link.spawn(site.spec("coserver/printer#1", "sleep", "1000"))
+    command = ("sh", "-c", "sleep 1000 & echo $!; wait")
+    link.spawn(site.spec("coserver/printer#1", *command, output=site.output("printer")))
     printer = (await heard_among(link, Started, "coserver/printer#1")).pid
+    printers = int(await eventually(lambda: site.printed("printer")))
     link.spawn(site.spec("d/1#1", "sleep", "1000"))
     spared = (await heard_among(link, Started, "d/1#1")).pid
     assert site.keeper is not None
@@ -297,10 +302,12 @@ async def test_a_node_whose_keeper_died_ends_each_run_as_its_service_wants_it(
     )
     assert 0.5 < time.monotonic() - began < 10
     assert not any(map(alive, [*started.values(), *pids]))
-    assert alive(printer) and alive(spared) and alive(site.node_pid)  # output leaves when nobody can write
+    for stays in (printer, printers, spared, site.node_pid):
+        assert alive(stays)
     assert bystander.poll() is None
     for key in scripts:
         await eventually(functools.partial(printed_once, site, key, "asked"))
+    assert "told" not in site.printed("c-1#7")  # its leader alone was asked
     assert (site.state / "children").exists()
 
 
