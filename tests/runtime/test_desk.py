@@ -270,7 +270,7 @@ def test_a_loop_that_finishes_a_job_itself_is_not_roused_but_threads_rouse_it() 
 
 def test_a_suspect_runs_alone() -> None:
     bench = Bench({"a": 9})
-    first, second = bench.load(0.0), row(1, crashes=1)
+    first, second = bench.load(0.0), row(1, crashes=2)
     bench.desk.settle(first, [second], 0.0)
     job = bench.desk.for_loop.popleft()
     assert bench.desk.begin(job)
@@ -284,7 +284,7 @@ def test_a_suspect_runs_alone() -> None:
 
 def test_a_suspect_waits_until_nothing_else_runs_and_what_comes_with_it_waits_for_its_end() -> None:
     bench = Bench({"a": 9})
-    bench.bring(row(1), row(2, crashes=1), row(3))
+    bench.bring(row(1), row(2, crashes=2), row(3))
     assert [job.claimed.id for job in bench.desk.for_loop] == [1]
     bench.run(0.01)
     assert [job.claimed.id for job in bench.desk.for_loop] == [2]
@@ -294,7 +294,7 @@ def test_a_suspect_waits_until_nothing_else_runs_and_what_comes_with_it_waits_fo
 
 def test_a_suspect_that_would_have_to_wait_too_long_goes_back_and_the_rest_goes_on() -> None:
     bench = Bench({"a": 9})
-    bench.bring(row(1), row(2, crashes=1))
+    bench.bring(row(1), row(2, crashes=2))
     job = bench.desk.for_loop.popleft()
     assert bench.desk.begin(job)
     assert isinstance(bench.next(0.0), Wait)
@@ -447,7 +447,9 @@ class AnyOrder(RuleBasedStateMachine):
                 room[queue] -= 1
                 self.store[job] = "running"
                 self.claims[job] += 1
-                claimed.append(row(job, task, queue, claim=self.claims[job], crashes=job in self.suspects))
+                claimed.append(
+                    row(job, task, queue, claim=self.claims[job], crashes=2 * (job in self.suspects))
+                )
                 if job in self.suspects:
                     break
         self.bench.desk.settle(load, claimed, self.now)

@@ -178,10 +178,10 @@ def test_a_job_that_kills_its_worker_is_lost_at_the_third_time_and_takes_no_mate
     store.close()
 
 
-def test_mates_that_run_beside_a_job_that_kills_its_worker_are_charged_once_and_succeed(
+def test_mates_that_run_beside_a_job_that_kills_its_worker_succeed_after_all(
     home: Path, sqlite_url: str
 ) -> None:
-    """Suspects run alone, so the second death is the poison's only."""
+    """Whoever was there twice runs alone, so the third death, which counts, is the poison's only."""
     store = open_store(sqlite_url)
     mates = submit(store, "nap", *["[]"] * 8)
     (deadly,) = submit(store, "die", "[]")
@@ -192,7 +192,8 @@ def test_mates_that_run_beside_a_job_that_kills_its_worker_are_charged_once_and_
             assert process.wait() == -signal.SIGKILL
         store.bury(token, started=read_started(started), note="killed itself")
     assert info(store, deadly).state is State.LOST
-    assert {(info(store, job).state, info(store, job).crashes) for job in mates} == {(State.SUCCEEDED, 1)}
+    assert {info(store, job).state for job in mates} == {State.SUCCEEDED}
+    assert max(info(store, job).crashes for job in mates) <= 2
     store.close()
 
 

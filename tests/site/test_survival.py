@@ -190,3 +190,39 @@ def mark(name: str) -> None:
     # The promise is 100 ms on a quiet machine, and the bench measures it; here it must just not wait for a lease.
     assert min(late) < 5000
     assert site.sql("SELECT count(*), count(DISTINCT id) FROM coserver_done") == [(8, 8)]
+
+
+def test_without_a_keeper_each_service_is_stopped_in_its_own_way_and_strays_too(site: LiveSite) -> None:
+    site.write(
+        '[service.int]\ncommand = "python3 -u says.py"\nstop = { signal = "INT" }\n'
+        '[service.forker]\ncommand = "python3 forker.py"\n',
+        says="""
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (print("asked by INT", flush=True), sys.exit(0)))
+print("ready", flush=True)
+time.sleep(1000)
+""",
+        forker="""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("stray", "w").write(str(os.getpid()))
+        os.execve("/bin/sleep", ["sleep", "1000"], {})
+    os._exit(0)
+time.sleep(1000)
+""",
+    )
+    site.up()
+    until(lambda: b"ready" in site.log("int/1"), "it runs")
+    until(
+        lambda: (site.directory / "stray").exists() and (site.directory / "stray").read_text(),
+        "the stray is there",
+    )
+    stray = int((site.directory / "stray").read_text())
+    node = site.node_pid()
+    os.kill(site.keeper_pid(), signal.SIGKILL)
+    until(lambda: not alive(node), "the node has stopped everything")
+    assert b"asked by INT" in site.log("int/1")
+    assert not alive(stray)
+    until(lambda: not site.marked(), "nothing is left")

@@ -49,7 +49,7 @@ def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, 
 
     site = surroundings.site
     lock = _lock(site.node.state)
-    for left in recorded.clear(site.node.state / "children"):
+    for left in recorded.clear(surroundings.places.children):
         say(f"ended process {left.pid}, left over from {left.key} of an earlier run")
     surroundings.places.make(others=any(service.user is not None for service in site.services.values()))
     _prepare_store(site)

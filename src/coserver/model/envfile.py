@@ -3,8 +3,8 @@
 The common ground of systemd's EnvironmentFile, Docker's --env-file and the dotenv libraries. Blank lines and lines that
 begin with `#` are skipped, and `export ` in front is ignored. A value may stand in single quotes, taken as it is, or in
 double quotes, where a backslash escapes `n`, `t`, `r`, `"`, `$` and itself; after an unquoted value a comment begins at
-white space and `#`. Nothing is substituted. A line ends at a line feed, with or without a carriage return before it, and
-nowhere else: the other marks that Unicode counts as line ends belong to values.
+white space and `#`. Nothing is substituted. A line ends at a line feed, with or without a carriage return before it,
+and nowhere else: the other marks that Unicode counts as line ends belong to values.
 """
 
 from __future__ import annotations

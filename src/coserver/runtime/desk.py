@@ -16,9 +16,10 @@ the order of priority, then of arrival, over coroutines and plain functions alik
 `for_loop`, plain functions in `for_pool`; the runner that picks one up asks `begin`, which says no if the job was
 given back in the meantime.
 
-A job that was running when a worker died is a *suspect*. It runs alone in its process, so that if it was the one that
-killed, it takes nobody along: while a suspect is here nothing is claimed, it is handed out when nothing else is out,
-and nothing is handed out beside it.
+A job that was running when a worker died comes alone from the store, and runs at once: most often it had nothing to do
+with it, and what a dead worker held must be running again within milliseconds. One that was there `SUSPECT` times is a
+*suspect*. It runs alone in its process, so that if it is the one that kills, it takes nobody along to the limit: while
+a suspect is here nothing is claimed, it is handed out when nothing else is out, and nothing is handed out beside it.
 
 What had to be given back because it did not begin in time is not claimed again at once, or a blocked loop would claim
 and give back in circles. If the job was handed out, its kind of runner (loop or threads) is *stuck*, and nothing of its
@@ -50,6 +51,8 @@ from coserver.store.contract import Want
 COROUTINE, PLAIN = 0, 1
 
 _NEVER = 1 << 60
+SUSPECT = 2
+"""Deaths of workers at which a job was there, from which on it runs alone."""
 
 
 class Job:
@@ -298,7 +301,7 @@ class Desk:
                     line.busy_since = now
                 kind = self._kinds[row.task]
                 line.waiting[kind].append(Job(row, line, kind, now, number))
-                if row.crashes:
+                if row.crashes >= SUSPECT:
                     self._suspects += 1
             self._waiting += len(claimed)
             self._came += len(claimed)
@@ -403,7 +406,7 @@ class Desk:
             if stuck := self._stuck[job.kind]:
                 self._stuck[job.kind] = False
                 self._stock()
-            if job.claimed.crashes:
+            if job.claimed.crashes >= SUSPECT:
                 self._suspects -= 1
             self._free(job, now)
             if orphan := job in self._orphans:
@@ -432,7 +435,7 @@ class Desk:
         self._out -= 1
         if job.kind == PLAIN:
             self._out_plain -= 1
-        if job.claimed.crashes:
+        if job.claimed.crashes >= SUSPECT:
             self._alone = False
         if line.idle():
             line.busy += now - line.busy_since
@@ -458,7 +461,7 @@ class Desk:
                         best = plain
             if best is None:
                 break
-            if best[0].claimed.crashes:
+            if best[0].claimed.crashes >= SUSPECT:
                 if self._out:
                     break
                 self._alone = True
@@ -548,7 +551,7 @@ class Desk:
                 taken.append(job)
                 self._free(job, now)
         if self._suspects:
-            self._suspects -= sum(job.claimed.crashes > 0 for job in taken)
+            self._suspects -= sum(job.claimed.crashes >= SUSPECT for job in taken)
         return taken
 
     # After a lost reply ---------------------------------------------------------------------------------------

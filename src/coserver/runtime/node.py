@@ -26,6 +26,7 @@ from typing import Any, assert_never
 
 from coserver.config import Site
 from coserver.errors import CoserverError, UnknownName
+from coserver.host import recorded
 from coserver.host.keeper_link import (
     ChildRow,
     Exited,
@@ -380,8 +381,15 @@ class Node:
         """Without a keeper nothing can be started or learnt: stop what lives, record that nobody saw it end."""
         log.critical("the keeper is gone (%s); stopping everything", reason)
         self.phase = "stopping"
-        grace = max((config.stop.timeout for config in self.site.services.values()), default=0.0)
-        await self.sweeper.end(self._pids.values(), grace=grace)
+        configs = self.site.services.values()
+        # Not from this node's memory: what the keeper began last may never have been told.
+        await asyncio.to_thread(
+            recorded.end_all,
+            self.places.children,
+            spare=frozenset({self.link.welcome.keeper_pid}),
+            signals={config.name: signal_number(config.stop.signal) for config in configs},
+            grace={config.name: config.stop.timeout for config in configs},
+        )
         log.info("everything has stopped")
         if self._printer.process is not None:
             await self.sweeper.end([self._printer.process], grace=printer.PATIENCE)
@@ -490,8 +498,7 @@ class Node:
     def ask_to_end(self, process: str, run: int) -> None:
         """Signal the leader, after a look at who belongs to it."""
         which = self._run(process, run)
-        name = self.site.services[which.service].stop.signal
-        number = signal.Signals[f"SIG{name.removeprefix('SIG')}"]
+        number = signal_number(self.site.services[which.service].stop.signal)
         self.sweeper.look(which, then=lambda: self._send_stop(which, number))
 
     def _send_stop(self, run: Run, number: int) -> None:
@@ -598,3 +605,8 @@ class Node:
 
     def _token(self, run: Run) -> str:
         return hmac.new(self._secret, run.key.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def signal_number(name: str) -> int:
+    """Return the number of a signal by its name, with or without "SIG"."""
+    return signal.Signals[f"SIG{name.removeprefix('SIG')}"]

@@ -59,6 +59,11 @@ class Places:
         return self.state / "bus.sock"
 
     @property
+    def children(self) -> Path:
+        """The keeper's table of everything it ever started and that may still be there."""
+        return self.state / "children"
+
+    @property
     def node_db(self) -> Path:
         """The node's own memory."""
         return self.state / "node.db"
