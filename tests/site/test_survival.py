@@ -7,6 +7,8 @@ import re
 import signal
 import time
 
+import pytest
+
 from tests.site.live import LiveSite, alive, command, until
 
 JOBS = """
@@ -129,8 +131,9 @@ def test_a_killed_keeper_stops_everything_and_the_next_up_doubles_nothing(site: 
     assert of_the_site == [after["talker/1"]]
 
 
-def test_keeper_and_node_killed_together_leave_nothing_that_the_next_up_does_not_clear(
-    site: LiveSite,
+@pytest.mark.parametrize("by", ["up", "down"])
+def test_keeper_and_node_killed_together_leave_nothing_that_the_next_up_or_down_does_not_clear(
+    site: LiveSite, by: str
 ) -> None:
     site.write(SITE, work=JOBS)
     site.up()
@@ -140,6 +143,10 @@ def test_keeper_and_node_killed_together_leave_nothing_that_the_next_up_does_not
     os.kill(keeper, signal.SIGKILL)
     os.kill(node, signal.SIGKILL)
     assert any(alive(pid) for pid in before)
+    if by == "down":
+        assert "left over from" in site.run("down").stderr
+        assert not any(alive(pid) for pid in before)
+        return
     told = site.up().stderr
     assert "left over from" in told
     assert not any(alive(pid) for pid in before)

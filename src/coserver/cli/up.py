@@ -131,8 +131,8 @@ def _wait_up(
             time.sleep(LOOK_EVERY)
             continue
         processes = [process for service in answer["services"] for process in service["processes"]]
-        arrived = all(process["healthy"] for process in processes)
-        if not settled or arrived or any(process["state"] == "fatal" for process in processes):
+        arrived = all(process["healthy"] or process["state"] == "fatal" for process in processes)
+        if not settled or arrived:
             print_status(answer)
             if settled and not answer["healthy"]:
                 sys.exit(1)
@@ -172,13 +172,31 @@ def down(surroundings: Surroundings, now: bool, timeout: float) -> None:
         # Without a node that answers, the keeper stops everything by itself when a signal asks it to.
         holder = launch.lock_holder(site.node.state)
         if holder is None:
-            raise
+            if not _clear_left(surroundings):
+                raise
+            return
         keeper = holder
         os.kill(keeper, signal.SIGTERM)
         say(f"its node does not answer; the keeper, process {keeper}, was asked to end everything")
     if not _gone(keeper, timeout):
         raise TimedOut(_not_down(surroundings, now=now, timeout=timeout))
     say(f"{site.name} is down")
+
+
+def _clear_left(surroundings: Surroundings) -> bool:
+    """End what a site left whose keeper and node were killed both; False when there was nothing."""
+    from coserver.host import launch, recorded
+
+    if not surroundings.places.children.exists():
+        return False
+    lock = launch.take_lock(surroundings.site.node.state, wait=LOCK_WAIT)
+    try:
+        left = recorded.clear(surroundings.places.children)
+    finally:
+        os.close(lock)
+    for row in left:
+        say(f"ended process {row.pid}, left over from {row.key}")
+    return bool(left)
 
 
 def _ask_to_end(surroundings: Surroundings, *, now: bool) -> int:
