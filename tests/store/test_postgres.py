@@ -174,4 +174,4 @@ def test_a_missing_driver_names_the_extra_that_brings_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("cannot open the store postgresql://me:***@db/shop: ")
-    assert done.stdout.endswith("install it with: pip install 'coserver[postgres]'\n")
+    assert done.stdout.endswith("install it with: pip install 'psycopg[binary]'\n")

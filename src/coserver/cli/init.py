@@ -171,7 +171,7 @@ def _write(directory: Path, files: list[starter.NewFile]) -> None:
 def _tell_next(directory: Path, files: list[starter.NewFile], port: int) -> None:
     wsgi = "\nwsgi = " in files[0].text
     if wsgi and importlib.util.find_spec("a2wsgi") is None:
-        say("A WSGI application needs a2wsgi, which is not installed here: pip install 'coserver[wsgi]'")
+        say("A WSGI application needs a2wsgi, which is not installed here: pip install a2wsgi")
     own = _environments(directory)
     if own and Path(sys.prefix).resolve() not in own:
         say(

@@ -199,6 +199,6 @@ def _from_wsgi(app: Any, threads: int) -> Any:
         from a2wsgi import WSGIMiddleware
     except ImportError as error:
         raise CannotServe(
-            "cannot serve a WSGI application: a2wsgi is not installed; install coserver[wsgi]"
+            "cannot serve a WSGI application: a2wsgi is not installed; pip install a2wsgi"
         ) from error
     return WSGIMiddleware(app, workers=threads)

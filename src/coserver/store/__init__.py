@@ -25,6 +25,6 @@ def open_store(url: str) -> Store:
                 from coserver.store.postgres import PostgresStore
             except ImportError as error:
                 raise StoreUnavailable(
-                    f"cannot open the store {where.masked}: {error}; install it with: pip install 'coserver[postgres]'"
+                    f"cannot open the store {where.masked}: {error}; install it with: pip install 'psycopg[binary]'"
                 ) from error
             return PostgresStore(where)
