@@ -301,7 +301,7 @@ class Desk:
                     line.busy_since = now
                 kind = self._kinds[row.task]
                 line.waiting[kind].append(Job(row, line, kind, now, number))
-                if row.crashes >= SUSPECT:
+                if row.crashes and row.crashes >= SUSPECT:
                     self._suspects += 1
             self._waiting += len(claimed)
             self._came += len(claimed)
@@ -406,7 +406,7 @@ class Desk:
             if stuck := self._stuck[job.kind]:
                 self._stuck[job.kind] = False
                 self._stock()
-            if job.claimed.crashes >= SUSPECT:
+            if self._suspects and job.claimed.crashes >= SUSPECT:
                 self._suspects -= 1
             self._free(job, now)
             if orphan := job in self._orphans:
@@ -435,8 +435,7 @@ class Desk:
         self._out -= 1
         if job.kind == PLAIN:
             self._out_plain -= 1
-        if job.claimed.crashes >= SUSPECT:
-            self._alone = False
+        self._alone = False  # if a suspect was out, it was this one
         if line.idle():
             line.busy += now - line.busy_since
         if self._shut:
@@ -461,7 +460,7 @@ class Desk:
                         best = plain
             if best is None:
                 break
-            if best[0].claimed.crashes >= SUSPECT:
+            if self._suspects and best[0].claimed.crashes >= SUSPECT:
                 if self._out:
                     break
                 self._alone = True
