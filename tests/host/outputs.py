@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -97,11 +98,11 @@ class Keeper:
 
     def hear(self, wait: bool = True) -> bool:
         """Take in what output says. False when it has gone, or has nothing to say and `wait` is false."""
-        flags = 0 if wait else socket.MSG_DONTWAIT
-        try:
-            data, fds, _, _ = socket.recv_fds(self.socket, 65536, output.FDS_MAX, flags)
-        except BlockingIOError:
+        # A socket with a time limit waits for it, whatever flags the call has.
+        if not wait and not select.select([self.socket], [], [], 0)[0]:
             return False
+        try:
+            data, fds, _, _ = socket.recv_fds(self.socket, 65536, output.FDS_MAX)
         except ConnectionError:
             return False
         if not data:

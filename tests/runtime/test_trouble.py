@@ -348,7 +348,9 @@ def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_cha
             await asyncio.to_thread(store.bury, "a token", started=[job], note="the test says so")
             await auntil(lambda: worker.incarnation != first, "it begins anew")
             async with working(other, process="two/1"):
-                await auntil(lambda: jobs.held["x"] == 2, "somebody else runs the job again")
+                await auntil(
+                    lambda: jobs.held["x"] == 2, "the other or the new incarnation runs the job again"
+                )
                 jobs.gate("x").set()
                 (done,) = await results(store, [job])
             await auntil(
@@ -356,7 +358,6 @@ def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_cha
                 "a stale finish",
             )
         other.close()
-        assert done.worker == "two/1"
         assert (done.state, done.crashes) == (State.SUCCEEDED, 1)
         assert any("had given up on worker" in record.getMessage() for record in caplog.records)
         assert store.counts().by_state[State.SUCCEEDED] == 1
