@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import time
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_node_killed_ten_times_under_load_is_not_noticed(site: LiveSite) -> No
     site.up()
     before = site.pids()
     producer = site.foreground("run", "--service", "work", "python", "submit.py", "20000")
+    waits: list[float] = []
     for turn in range(10):
         node = site.node_pid()
         os.kill(node, signal.SIGKILL)
@@ -81,7 +83,8 @@ def test_a_node_killed_ten_times_under_load_is_not_noticed(site: LiveSite) -> No
             lambda old=node: site.run("status", "-q", check=None).returncode != 5 and site.node_pid() != old,
             "a new node",
         )
-        assert time.monotonic() - began < 10
+        waits.append(time.monotonic() - began)
+    assert statistics.median(waits) < 2.0
     producer.communicate(timeout=60)
     assert producer.returncode == 0
     until(lambda: finished(site) == 20000, "all jobs are done")
@@ -153,7 +156,7 @@ def test_keeper_and_node_killed_together_leave_nothing_that_the_next_up_or_down_
     assert len([pid for pid in site.marked() if b"itertools" in command(pid)]) == 1
 
 
-def test_a_killed_worker_has_its_jobs_running_elsewhere_within_100_ms(site: LiveSite) -> None:
+def test_a_killed_workers_jobs_all_run_again_without_waiting_for_a_lease(site: LiveSite) -> None:
     """J11: on one host the death is learnt from the kernel, not from a lease."""
     site.write(
         SITE.replace("default = 4", "default = 8"),
@@ -194,8 +197,8 @@ def mark(name: str) -> None:
         else:
             assert not again, "a job of a living worker ran twice"
     assert late
-    # The promise is 100 ms on a quiet machine, and the bench measures it; here it must just not wait for a lease.
-    assert min(late) < 5000
+    # How fast the first one is, N11 says in test_rescue; here none may wait for a lease, which lasts a minute.
+    assert max(late) < 30_000
     assert site.sql("SELECT count(*), count(DISTINCT id) FROM coserver_done") == [(8, 8)]
 
 

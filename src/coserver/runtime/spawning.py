@@ -49,11 +49,6 @@ class Places:
     state: Path
 
     @property
-    def control(self) -> Path:
-        """The default place of the node's control socket."""
-        return self.state / "control.sock"
-
-    @property
     def bus(self) -> Path:
         """The socket of the bus and the bridge."""
         return self.state / "bus.sock"
