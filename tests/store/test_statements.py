@@ -56,7 +56,6 @@ ONLY = {
         "notify",
         "clock",
         "snapshot",
-        "next_due",
         "insert_one",
     },
 }

@@ -12,6 +12,7 @@ the death of any process; a power failure may forget the last moments, and with 
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,18 +51,21 @@ class Intent:
 
 
 class LocalState:
-    """The node's own memory. Raises `StoreUnavailable` when the file cannot be opened or is no such file."""
+    """The node's own memory, for its user alone: the secret is in it, and processes of other users may pass through
+    the directory. Raises `StoreUnavailable` when the file cannot be opened or is no such file."""
 
     def __init__(self, path: Path) -> None:
         try:
+            _make_private(path)
             self._db = apsw.Connection(str(path))
             self._db.set_busy_timeout(1000)
             # One by one: a statement that yields a row holds up those behind it until the row is fetched.
             for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", _SCHEMA):
                 self._db.execute(statement).fetchall()
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
+            cause = error.strerror if isinstance(error, OSError) else error
             raise StoreUnavailable(
-                f"cannot open the node's own state {path}: {error}; make its directory writable, or move the file away"
+                f"cannot open the node's own state {path}: {cause}; make its directory writable, or move the file away"
             ) from error
 
     def close(self) -> None:
@@ -140,3 +144,17 @@ class LocalState:
         )
         for run, at, status, signal, reason in rows:
             yield run, End(at, status, signal, reason)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, or what another umask left of it, readable by nobody else; SQLite gives the two beside it the
+    same rights. What exists is changed by its name: to close a descriptor of it would drop SQLite's locks."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+            try:
+                if file.stat().st_mode & 0o077:
+                    file.chmod(0o600)
+            except FileNotFoundError:
+                pass

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from json import dumps
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import psycopg
@@ -57,10 +57,13 @@ from coserver.store.contract import (
 from coserver.store.pool import STATEMENT_SECONDS, Connection, Pool, Row, int_array, queue_up, run, text_array
 from coserver.store.records import (
     INLINE,
+    KEEP_WORKERS,
+    UPKEEP_PER_EXCHANGE,
     Batch,
     Freed,
     Reject,
     Route,
+    by_place,
     check_new,
     job_info,
     judge,
@@ -76,16 +79,8 @@ from coserver.store.vacuum import Vacuum
 GRACE = 2 * STATEMENT_SECONDS
 """Seconds that a dead worker's estate stays open."""
 
-UPKEEP_PER_EXCHANGE = 100
-"""How many jobs one exchange routes, promotes or rescues at most on its way."""
-
-KEEP_WORKERS = 7 * 86_400_000_000
-"""Incarnations that ended longer ago (µs) are forgotten."""
-
 _MIGRATION_LOCK = 0x636F736572766572
 """The number of the advisory lock under which migrations run ("coserver")."""
-
-_BY_PLACE = itemgetter(7, 10)
 
 
 class PostgresListener:
@@ -294,7 +289,7 @@ class PostgresStore:
                     claimed = run(connection, "claim_suspect", {**_pairs(want), "worker": worker})
                 ready -= len(claimed)
             self._rouse(connection, ready)
-        claimed.sort(key=_BY_PLACE)
+        claimed.sort(key=by_place)
         next_due = None if claimed or not live or due is None or want.limit <= 0 else max(due, 0)
         return Exchange([Claimed(*row[:10]) for row in claimed], stale, next_due, bool(live))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -29,6 +30,15 @@ from coserver.model.payload import MAX_BYTES, refuse_args
 INLINE = 2000
 """Arguments and results with more characters than this lie in `coserver_blob`, so that no rewritten row carries them
 (measured on SQLite: from about 2 KB on, claiming runs twice as fast)."""
+
+UPKEEP_PER_EXCHANGE = 100
+"""How many jobs one exchange routes, promotes or rescues at most on its way."""
+
+KEEP_WORKERS = 7 * 86_400_000_000
+"""Incarnations that ended longer ago (µs) are forgotten."""
+
+by_place = itemgetter(7, 10)
+"""The order of claimed rows: priority, then place in line."""
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}").fullmatch
 _encode = msgspec.json.Encoder().encode
@@ -183,9 +193,14 @@ def due_at(job: NewJob, now: int) -> int | None:
     return None if at is None or at <= now else at
 
 
+def json_text(value: object) -> str:
+    """The JSON text of a value, several times as fast as the standard library's."""
+    return _encode(value).decode()
+
+
 def error_text(type: str, message: str, traceback: str = "") -> str:
     """The JSON text of an error as the store keeps it."""
-    return _encode(Error(type, message, traceback)).decode()
+    return json_text(Error(type, message, traceback))
 
 
 def lost_text(note: str | None, process: str, crashes: int) -> str:

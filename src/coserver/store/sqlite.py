@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 from itertools import islice
 from json import dumps, loads
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -50,12 +49,16 @@ from coserver.store.driver import Database, Row
 from coserver.store.group import GroupCommit
 from coserver.store.records import (
     INLINE,
+    KEEP_WORKERS,
+    UPKEEP_PER_EXCHANGE,
     Batch,
     Freed,
     Reject,
+    by_place,
     check_new,
     due_at,
     job_info,
+    json_text,
     judge,
     listing,
     route,
@@ -66,14 +69,8 @@ from coserver.store.statements import statement
 from coserver.store.url import SQLiteUrl
 from coserver.store.wake import rouse
 
-UPKEEP_PER_EXCHANGE = 100
-"""How many jobs one exchange routes, promotes or rescues at most on its way."""
-
 GROUP = 5000
 """How many new jobs one grouped commit takes at most, unless a single submission has more."""
-
-KEEP_WORKERS = 7 * 86_400_000_000
-"""Incarnations that ended longer ago (µs) are forgotten."""
 
 Ended = tuple[int, int, int, int, str | None, str | None]
 """A finish as the statement of that name reads it: id, claim, started_at, finished_at, result, error."""
@@ -242,9 +239,7 @@ class SQLiteStore:
             freed = Freed()
             stale = self._record(database, worker, batch, freed) if done else []
             if not claims:
-                live = bool(
-                    database.all("SELECT 1 FROM coserver_worker WHERE id = ? AND state = 0", (worker,))
-                )
+                live = bool(database.all(_sql("incarnation"), {"worker": worker}))
                 return Exchange((), stale, None, live), self._whom_any(database, freed.ready)
             now = self._clock.wall()
             parked, new, due, estates, suspects = database.all(
@@ -260,7 +255,7 @@ class SQLiteStore:
                 self._rescue(database, freed, now, UPKEEP_PER_EXCHANGE, worker)
                 suspects = True
             if new or (due is not None and due <= now):
-                due = database.all("SELECT min(run_at) FROM coserver_job WHERE state = 4")[0][0]
+                due = database.all(_sql("next_due"))[0][0]
             claimed = self._claim(database, worker, want, now, bool(suspects))
             if parked and claimed:
                 database.all(_sql("unpark"), {"worker": worker})
@@ -311,12 +306,12 @@ class SQLiteStore:
     def _finish(self, database: Database, worker: int, state: State, told: list[Ended]) -> list[int]:
         """Move jobs to the finished ones; return the ids whose fence does not fit."""
         stale: list[int] = []
-        params: dict[str, Any] = {"state": int(state), "worker": worker, "told": _json(told)}
-        ids = _json([one[0] for one in told])
+        params: dict[str, Any] = {"state": int(state), "worker": worker, "told": json_text(told)}
+        ids = json_text([one[0] for one in told])
         if database.many(_sql("finish"), [params]) < len(told):
             ended = {row[:2] for row in database.all(_sql("settled"), {"ids": ids}) if row[2] == state}
             stale = [one[0] for one in told if one[:2] not in ended]
-            ids = _json([one[0] for one in told if one[:2] in ended])
+            ids = json_text([one[0] for one in told if one[:2] in ended])
         database.all(_sql("finish_count"), {"ids": ids, "worker": worker, "state": int(state)})
         database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
         return stale
@@ -325,10 +320,10 @@ class SQLiteStore:
         chosen = self._choose(database, want, dict(want.room), suspects)
         if not chosen:
             return []
-        ids = _json(chosen)
+        ids = json_text(chosen)
         database.all(_sql("claim"), {"worker": worker, "now": now, "ids": ids})
         rows = _rows(database.all(_sql("claimed"), {"worker": worker, "ids": ids})[0][0])
-        rows.sort(key=_BY_PLACE)
+        rows.sort(key=by_place)
         return [Claimed(*row[:10]) for row in rows]
 
     def _choose(self, database: Database, want: Want, room: dict[str, int], suspects: bool) -> list[int]:
@@ -435,7 +430,7 @@ class SQLiteStore:
             self._promote(database, freed, now, limit)
             self._rescue(database, freed, now, limit, 0)
             pruned = self._prune(database, retention, now, limit)
-            due = database.all("SELECT min(run_at) FROM coserver_job WHERE state = 4")[0][0]
+            due = database.all(_sql("next_due"))[0][0]
             more = limit in (freed.routed, freed.promoted, pruned) or freed.rescued >= limit
             upkeep = Upkeep(
                 freed.routed,
@@ -557,10 +552,4 @@ class SQLiteStore:
         return [row[1] for row in database.all(_sql("parked")) if row[1] is not None][: max(n + 1, 16)]
 
 
-_BY_PLACE = itemgetter(7, 10)
 _rows = msgspec.json.Decoder(list[list[Any]]).decode
-_encode = msgspec.json.Encoder().encode
-
-
-def _json(value: object) -> str:
-    return _encode(value).decode()

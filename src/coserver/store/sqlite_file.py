@@ -11,6 +11,7 @@ because closing it could disturb the parent.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -143,6 +144,7 @@ class SQLiteFile:
 
     def migrate(self) -> list[str]:
         """See `contract.Schema`."""
+        make_for_its_directory(Path(self._where.path))
         database = self.open(create=True, check=False)
         try:
             return [step.name for step in migrations("sqlite") if self._apply(database, step)]
@@ -173,6 +175,26 @@ class SQLiteFile:
             return schema_status(self.patiently(lambda: _version(database)), "sqlite")
         finally:
             database.close()
+
+
+def make_for_its_directory(path: Path) -> None:
+    """As root, make a file that is not there yet for whom its directory is made: owner, group, and whether the group
+    may read and write. Without this root's first `up` would leave a store that no service of another user may write.
+
+    The two files that SQLite writes beside it follow it. Does nothing for other users, and leaves errors to SQLite.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    try:
+        folder = path.parent.stat()
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
+        os.fchown(file, folder.st_uid, folder.st_gid)
+        os.fchmod(file, 0o600 | folder.st_mode & 0o060)
+    finally:
+        os.close(file)
 
 
 def _version(database: Database) -> int:

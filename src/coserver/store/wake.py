@@ -32,7 +32,7 @@ def _send(sender: socket.socket, path: str) -> None:
         sender.sendto(b"!", path)
         return
     folder, name = os.path.split(path)
-    opened = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+    opened = os.open(folder or ".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     try:
         sender.sendto(b"!", f"/proc/self/fd/{opened}/{name}")
     finally:
