@@ -8,8 +8,16 @@ States. A job is in exactly one of
                     ▼   └─ rescued      │         (crashes + 1 if it had started)
                   running ──────────────┴──▶ final
 
-`held`, `waiting` (on another job) and `limited` (on a slot) stand beside `scheduled`. The number of a state is what
-the `state` column holds, the same in both databases; final states exist only in the `coserver_done` table.
+`held` (until somebody releases it), `waiting` (on the ends of other jobs) and `limited` (ready, but its limit has no
+slot free) stand beside `scheduled`. The number of a state is what the `state` column holds, the same in both databases;
+final states exist only in the `coserver_done` table.
+
+A job may wait for others: each *edge* names a parent and which end of it lets the child go. The child becomes ready
+when all of its parents have ended so; as soon as one ends otherwise, the child is cancelled, and so on down the graph.
+
+A row in which something concerns more than its own end (a request to cancel it, jobs that depend on it, slots that it
+holds) carries *flags*. Rows without flags finish on the fast path, by the thousand; flagged ones finish one
+transaction later with all that follows from it. Raising a flag and finishing meet at the row's lock.
 
 Whoever finishes a job must hold it: the finish names the job, the worker's incarnation and the *claim number* that
 the claim returned. Every claim raises that number and nothing lowers it, so a finish by somebody who lost the job
@@ -25,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from msgspec import Struct
 
@@ -60,6 +68,40 @@ class Priority(IntEnum):
     LOW = 2
 
 
+class Flag(IntFlag):
+    """What makes a job finish on the slow path; the numbers are part of the store's published format."""
+
+    CANCEL = 1
+    """Somebody asked to cancel it while it ran."""
+    PARENT = 2
+    """Other jobs wait for its end, or take over from it."""
+    SLOTS = 4
+    """It holds slots of limits."""
+    UNTIL_STARTED = 8
+    """Its unique key is free as soon as it is claimed; a claim lowers this flag and forgets the key."""
+
+
+class On(IntEnum):
+    """Which end of its parent an edge asks for; the numbers are part of the store's published format."""
+
+    SUCCESS = 0
+    FAILURE = 1
+    """Any final state but succeeded."""
+    END = 2
+    """Any final state."""
+    TAKE_OVER = 3
+    """The child has run, returned this parent, and ends as the parent ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A job waits for another: `job` is its id or, if `here`, its position in the same submit, before the child's."""
+
+    job: int
+    on: On = On.SUCCESS
+    here: bool = False
+
+
 DEFAULT_QUEUE = "default"
 DEFAULT_MAX_CRASHES = 3
 """A job is lost when this many workers died while running it."""
@@ -82,6 +124,12 @@ class NewJob:
     it (`WorkerIdentity.defaults`); while none of them ever has, the job waits as *new*. `run_at` (µs UTC) and `delay`
     (µs, added to the store's clock) exclude each other. `max_crashes` None: what the task's workers published, else
     three. `options` is JSON text of per-job overrides (`retries`, `timeout`, …), None when there are none.
+
+    `held`: wait until released. `begin_within` (µs after it is due) and `begin_by` (µs UTC) exclude each other: a job
+    that has not begun by then expires; one that has begun once never does. `unique`: no second living job of this key
+    is made; with `until_started` only until the first is claimed. `limit`: a key such as `api` or `user:7`, whose
+    slots bound how many such jobs run at once (see `store.limits`). `tags` are free words to find it by. `after`: the
+    jobs that it waits for.
     """
 
     task: str
@@ -92,6 +140,14 @@ class NewJob:
     delay: int | None = None
     max_crashes: int | None = None
     options: str | None = None
+    held: bool = False
+    begin_within: int | None = None
+    begin_by: int | None = None
+    unique: str | None = None
+    until_started: bool = False
+    limit: str | None = None
+    tags: tuple[str, ...] = ()
+    after: tuple[Edge, ...] = ()
 
 
 class Claimed(Struct, frozen=True, gc=False):
@@ -145,7 +201,59 @@ class Release(Struct, frozen=True, gc=False):
     claim: int
 
 
-Outcome = Succeeded | Failed | Retry | Release
+class Cancelled(Struct, frozen=True, gc=False):
+    """It was asked to stop and did. `error` as in `Failed`, None when there is nothing to say."""
+
+    id: int
+    claim: int
+    error: str | None
+    started_at: int
+    finished_at: int
+
+
+class TakeOver(Struct, frozen=True, gc=False):
+    """Its function returned job `job`, whose end becomes its own. Until then it waits, held by no worker."""
+
+    id: int
+    claim: int
+    job: int
+    started_at: int
+
+
+Outcome = Succeeded | Failed | Retry | Release | Cancelled | TakeOver
+
+
+class Progress(Struct, frozen=True, gc=False):
+    """How far a running job says it is: `fraction` from 0 to 1 or None, and a few words."""
+
+    id: int
+    claim: int
+    fraction: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """How a parent ended, as its child reads it. `result` is JSON text."""
+
+    job: int
+    state: State
+    result: str | None
+    error: Error | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `running` jobs at once, and at most `starts` begun in any `period` µs; None is unbounded.
+
+    `name` is that of a queue as `queue:mail`, or the part before the first colon of a job's limit key. A limit key that
+    no limit is declared for runs one job at a time.
+    """
+
+    name: str
+    running: int | None = None
+    starts: int | None = None
+    period: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +284,47 @@ class JobInfo:
     worker: str | None = None
     result: str | None = None
     error: Error | None = None
+    flags: Flag = Flag(0)
+    begin_by: int | None = None
+    unique: str | None = None
+    limit: str | None = None
+    blocked_on: str | None = None
+    """the limit key whose slots it waits for"""
+    progress: float | None = None
+    note: str = ""
+    """progress in words"""
+    tags: tuple[str, ...] = ()
+    parents: tuple[int, ...] = ()
+    children: tuple[int, ...] = ()
+    options: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; None and empty mean no restriction."""
+    """Which jobs to list; None and empty mean no restriction. `error` and `args` are parts of the texts, whatever the
+    case of their letters; `since` and `until` bound `created_at` (µs UTC)."""
 
     states: Sequence[State] = ()
     queue: str | None = None
     task: str | None = None
+    tag: str | None = None
+    error: str | None = None
+    args: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """A queue as people see it. Counts of living jobs are exact up to 10,000, then 10,001. `oldest_at` is when the job
+    was stored that has been ready for the longest; `paused_at` None means that it is not paused. Times in µs UTC."""
+
+    name: str
+    paused_at: int | None
+    paused_by: str | None
+    limit: Limit | None
+    by_state: Mapping[State, int]
+    oldest_at: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from coserver.model.job import Claimed, Counts, JobFilter, JobInfo, NewJob, Outcome, State, TaskDefaults
+from coserver.model.job import (
+    Claimed,
+    Counts,
+    Input,
+    JobFilter,
+    JobInfo,
+    Limit,
+    NewJob,
+    Outcome,
+    Progress,
+    QueueInfo,
+    State,
+    TaskDefaults,
+)
+
+
+PROTOCOL = 1
+"""What a worker of this coserver understands of the store. A migration that an older worker must not see raises the
+store's `min_protocol` and declares older incarnations dead; a worker below it cannot register."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +62,9 @@ class Exchange:
 
     `claimed`: jobs now running under this worker, best first. A job with `crashes > 0` comes alone. `stale`: ids of
     outcomes that changed nothing because the fence no longer fits (an end that the store has already recorded, told
-    once more after a lost reply, is none of them). `next_due`: µs until the earliest scheduled job of
-    the store is due, None when there is none (or not looked up because jobs were claimed). `live`: False when this
+    once more after a lost reply, is none of them). `next_due`: µs until time alone makes work for the store (a
+    scheduled job is due, one expires, a rate allows the next), None when nothing does (or not looked up because jobs
+    were claimed). `live`: False when this
     worker's incarnation is dead: nothing was claimed, and it must register anew.
     """
 
@@ -139,10 +158,20 @@ class Producer(Protocol):
     """What a client needs."""
 
     def submit(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Store the jobs in one transaction and return their ids in order. Afterwards rouse parked workers.
+        """Store the jobs in one transaction and return their ids in order, negated where a living job with that
+        unique key was there already (nothing is stored for it then). Afterwards rouse parked workers.
 
-        Raises InvalidArguments, and stores nothing, if any name is none or any arguments are refused by
-        `model.payload`."""
+        Raises InvalidArguments, and stores nothing, if any name is none, any arguments are refused by `model.payload`,
+        or a job that one waits for does not exist (any more)."""
+
+    def submit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
+        """As `submit`, inside the open transaction of the caller's own connection, by which the jobs come and go.
+        Workers are told by its commit, or find them within 50 ms.
+
+        `connection`: see `store.foreign`. Raises UsageError for one of another database or library."""
+
+    async def asubmit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
+        """As `submit_on`, on an asynchronous connection (psycopg's, or SQLAlchemy's on psycopg)."""
 
     def job(self, id: int) -> JobInfo | None:
         """Return one job, living or finished, or None when there is none (any more)."""
@@ -158,7 +187,37 @@ class Producer(Protocol):
         """Put finished jobs that did not succeed back into their queues with a fresh budget, under their old ids and
         at the end of their lines. They no longer count as ended.
 
-        Returns the ids that were put back; succeeded, living and unknown ones are left alone."""
+        Returns the ids that were put back; succeeded, living and unknown ones are left alone, and those whose unique
+        key a living job has."""
+
+    def cancel(self, ids: Sequence[int]) -> dict[int, State]:
+        """Cancel living jobs: what does not run ends as cancelled, with what waits for its success; what runs is asked
+        to stop, and its worker roused. Returns the state of each that was living: CANCELLED, or RUNNING when asked."""
+
+    def release_held(self, ids: Sequence[int]) -> list[int]:
+        """Let held jobs go their way; return those that were held."""
+
+    def discard(self, ids: Sequence[int]) -> list[int]:
+        """Forget finished jobs at once; return those that were there."""
+
+    def inputs(self, id: int) -> list[Input]:
+        """Return how the jobs ended that this one waited for, in the order in which they were named."""
+
+    def queues(self) -> list[QueueInfo]:
+        """Return every known queue, by name."""
+
+    def pause_queue(self, name: str, *, by: str) -> None:
+        """From the next claim on nobody takes jobs of this queue; what is claimed goes on. A new name becomes known."""
+
+    def resume_queue(self, name: str) -> None:
+        """End of `pause_queue`. Rouses parked workers."""
+
+    def limits(self) -> list[Limit]:
+        """Return the declared limits, by name."""
+
+    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+        """Replace the declared limits, but for those named in `keep`, which stay as they are. What waits now comes
+        under a new limit at once, and what runs counts towards it."""
 
     def listener(self) -> Listener:
         """Open a listener for ends of jobs (used while waiting for results)."""
@@ -168,7 +227,8 @@ class Worker(Protocol):
     """What a worker needs: see the module's theory for leases and fences."""
 
     def register(self, who: WorkerIdentity, *, lease: float) -> int:
-        """Create a live incarnation whose lease lasts `lease` seconds; return its number."""
+        """Create a live incarnation whose lease lasts `lease` seconds; return its number. Raises SchemaMismatch when
+        the store asks for a newer worker protocol than `PROTOCOL`."""
 
     def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
         """In one transaction: record the outcomes, then claim new jobs, routing, promoting and rescuing a bounded
@@ -188,6 +248,16 @@ class Worker(Protocol):
     def settled(self, ids: Sequence[int]) -> list[Settled]:
         """Of these jobs, return those that are finished, with the claim number of their finish."""
 
+    def cancels(self, worker: int) -> list[Held]:
+        """Return the jobs running under this worker that somebody asked to cancel. Cheap: for every wake-up."""
+
+    def progress(self, worker: int, told: Sequence[Progress]) -> None:
+        """Keep how far jobs are, where the fence fits. Needs no sync."""
+
+    def finish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:
+        """Record an outcome inside the open transaction of the caller's own connection; whether the fence fitted. The
+        same outcome told again by `exchange` afterwards is no stale one."""
+
     def leave(self, worker: int) -> None:
         """End the incarnation: what it still holds goes back uncharged, its counters are folded."""
 
@@ -203,8 +273,9 @@ class Keeping(Protocol):
         parked workers."""
 
     def tick(self, *, retention: Sequence[tuple[State, int]] = (), limit: int = 500) -> Upkeep:
-        """One bounded pass of upkeep: route new rows, promote due ones, free jobs of dead or expired workers, prune
-        finished ones older than their state's retention (µs). Rouses parked workers when anything became ready."""
+        """One bounded pass of upkeep: route new rows, promote due ones, expire what has not begun in time, admit what
+        a rate allows, free jobs of dead or expired workers, prune finished ones older than their state's retention
+        (µs). Rouses parked workers when anything became ready."""
 
     def live_tokens(self) -> list[tuple[int, str]]:
         """Return (worker, token) of live workers that have a token, so that a node renews those it knows."""

@@ -23,6 +23,7 @@ from psycopg import conninfo
 
 from coserver.errors import StoreUnavailable
 from coserver.store.fork import watch_forks
+from coserver.store.session import Value
 from coserver.store.statements import statement
 
 Row = tuple[Any, ...]
@@ -172,6 +173,30 @@ def queue_up(cursor: psycopg.Cursor[Row], name: str, params: Mapping[str, Any]) 
     sql, names = compiled(name)
     values = [params[key] for key in names]
     cursor.execute(sql, [str(value) if type(value) is int else value for value in values], prepare=True)
+
+
+class PostgresSession:
+    """A `store.session.Session` on a connection whose transaction the caller has opened."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.now: int = run(connection, "clock", {})[0][0]
+
+    def rows(self, name: str, **params: Value) -> list[Row]:
+        """As `Session.rows`."""
+        return run(self._connection, name, {key: _sent(value) for key, value in params.items()})
+
+    def places(self, n: int) -> list[int]:
+        """As `Session.places`."""
+        return [row[0] for row in self.rows("line", n=n)] if n else []
+
+
+def _sent(value: Value) -> Any:
+    if isinstance(value, (list, tuple)):
+        if all(type(one) is int for one in value):
+            return int_array(list(value))
+        return text_array([None if one is None else str(one) for one in value])
+    return value
 
 
 def _explain(error: Exception) -> str:

@@ -7,6 +7,7 @@ CREATE TABLE coserver_meta (
 );
 
 -- The living jobs. `INSERT INTO coserver_job (task, args) VALUES (…)` is all that a producer needs.
+-- `waits`: how many jobs it waits for. `blocked_on`: the limit whose slots it waits for, while limited.
 -- `args` NULL means: in coserver_blob. `seq` is the place in line.
 CREATE SEQUENCE coserver_seq;
 CREATE TABLE coserver_job (
@@ -15,19 +16,24 @@ CREATE TABLE coserver_job (
     worker      bigint,
     created_at  bigint   NOT NULL DEFAULT (date_part('epoch', clock_timestamp()) * 1000000)::bigint,
     run_at      bigint,
+    begin_by    bigint,
     claimed_at  bigint,
     claim       integer  NOT NULL DEFAULT 0,
     attempt     integer  NOT NULL DEFAULT 0,
     crashes     integer  NOT NULL DEFAULT 0,
     max_crashes integer,
     flags       integer  NOT NULL DEFAULT 0,
+    waits       integer  NOT NULL DEFAULT 0,
     state       smallint NOT NULL DEFAULT 0,
     priority    smallint NOT NULL DEFAULT 1,
     queue       text,
     task        text     NOT NULL,
     args        text     DEFAULT '[]' CHECK (args IS NULL OR args::json IS NOT NULL),
     options     text,
-    error       text
+    error       text,
+    unique_key  text,
+    limit_key   text,
+    blocked_on  text
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.2);
 
@@ -37,6 +43,12 @@ CREATE INDEX coserver_job_scheduled ON coserver_job (run_at)                    
 CREATE INDEX coserver_job_ready     ON coserver_job (queue, task, priority, seq) WHERE state = 5 AND crashes = 0;
 CREATE INDEX coserver_job_suspect   ON coserver_job (queue, task, priority, seq) WHERE state = 5 AND crashes > 0;
 CREATE INDEX coserver_job_running   ON coserver_job (worker)                     WHERE state = 6;
+CREATE INDEX coserver_job_held      ON coserver_job (id)                          WHERE state = 1;
+CREATE INDEX coserver_job_waiting   ON coserver_job (id)                          WHERE state = 2;
+CREATE INDEX coserver_job_limited   ON coserver_job (blocked_on, priority, seq)   WHERE state = 3;
+CREATE INDEX coserver_job_begin_by  ON coserver_job (begin_by)
+    WHERE begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0;
+CREATE UNIQUE INDEX coserver_job_unique ON coserver_job (unique_key) WHERE unique_key IS NOT NULL;
 
 -- The finished jobs, under the ids they had. `args` and `result` NULL: none, or in coserver_blob.
 CREATE TABLE coserver_done (
@@ -57,7 +69,9 @@ CREATE TABLE coserver_done (
     args        text,
     options     text,
     result      text,
-    error       text
+    error       text,
+    unique_key  text,
+    limit_key   text
 );
 CREATE INDEX coserver_done_finished     ON coserver_done (state, finished_at);
 CREATE INDEX coserver_done_unsuccessful ON coserver_done (id) WHERE state > 10;
@@ -78,6 +92,7 @@ CREATE TABLE coserver_worker (
     created_at  bigint   NOT NULL,
     ended_at    bigint,
     pid         bigint   NOT NULL,
+    protocol    integer  NOT NULL DEFAULT 1,
     state       smallint NOT NULL DEFAULT 0,
     parked      smallint NOT NULL DEFAULT 0,
     process     text     NOT NULL,
@@ -94,7 +109,9 @@ CREATE INDEX coserver_worker_token   ON coserver_worker (token)    WHERE state <
 CREATE INDEX coserver_worker_ended   ON coserver_worker (ended_at) WHERE state = 2;
 
 CREATE TABLE coserver_queue (
-    name text NOT NULL PRIMARY KEY
+    name      text NOT NULL PRIMARY KEY,
+    paused_at bigint,
+    paused_by text
 );
 
 -- What the workers say of their tasks: routing reads it.
@@ -113,3 +130,53 @@ CREATE TABLE coserver_count (
     n      bigint   NOT NULL,
     PRIMARY KEY (worker, queue, state)
 ) WITH (fillfactor = 50);
+
+-- Which jobs wait for which: `place` orders a child's parents, `on_end` is the end that it asks for. When the parent
+-- ends, its state and what it left are kept here, so that the child does not depend on the parent's retention.
+CREATE TABLE coserver_dep (
+    child  bigint NOT NULL,
+    place  integer NOT NULL,
+    parent bigint NOT NULL,
+    on_end smallint NOT NULL,
+    state  smallint,
+    result text,
+    error  text,
+    PRIMARY KEY (child, place)
+);
+CREATE INDEX coserver_dep_parent ON coserver_dep (parent) WHERE state IS NULL;
+CREATE INDEX coserver_dep_of     ON coserver_dep (parent);
+
+-- Words to find jobs by.
+CREATE TABLE coserver_tag (
+    tag text NOT NULL,
+    job bigint NOT NULL,
+    PRIMARY KEY (tag, job)
+);
+CREATE INDEX coserver_tag_job ON coserver_tag (job);
+
+-- How far jobs say they are.
+CREATE TABLE coserver_progress (
+    job      bigint NOT NULL PRIMARY KEY,
+    claim    integer NOT NULL,
+    fraction double precision,
+    note     text NOT NULL,
+    at       bigint NOT NULL
+);
+
+-- Declared limits: `running` jobs at once, `starts` in any `period` µs.
+CREATE TABLE coserver_limit (
+    name    text NOT NULL PRIMARY KEY,
+    running integer,
+    starts  integer,
+    period  bigint
+);
+
+-- Who holds a slot of which limit key. `job` NULL: it began at `started_at` and is over, but counts for the rate.
+CREATE TABLE coserver_slot (
+    id         bigint NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key        text NOT NULL,
+    job        bigint,
+    started_at bigint
+);
+CREATE UNIQUE INDEX coserver_slot_held ON coserver_slot (job, key) WHERE job IS NOT NULL;
+CREATE INDEX coserver_slot_key ON coserver_slot (key, started_at);

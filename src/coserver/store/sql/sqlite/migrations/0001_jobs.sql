@@ -6,6 +6,7 @@ CREATE TABLE coserver_meta (
 ) STRICT, WITHOUT ROWID;
 
 -- The living jobs. `INSERT INTO coserver_job (task, args) VALUES (…)` is all that a producer needs.
+-- `waits`: how many jobs it waits for. `blocked_on`: the limit whose slots it waits for, while limited.
 -- `args` NULL means: in coserver_blob. `seq` is the place in line; it comes from the counter of the ids, which the
 -- single writer may raise (an id is its own first place in line), so ids may have gaps but never come twice.
 CREATE TABLE coserver_job (
@@ -22,12 +23,17 @@ CREATE TABLE coserver_job (
     created_at  INTEGER NOT NULL
                 DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000),
     run_at      INTEGER,
+    begin_by    INTEGER,
     claimed_at  INTEGER,
+    waits       INTEGER NOT NULL DEFAULT 0,
     queue       TEXT,
     task        TEXT NOT NULL,
     args        TEXT DEFAULT '[]' CHECK (args IS NULL OR json_valid(args)),
     options     TEXT,
-    error       TEXT
+    error       TEXT,
+    unique_key  TEXT,
+    limit_key   TEXT,
+    blocked_on  TEXT
 ) STRICT;
 INSERT INTO sqlite_sequence (name, seq) VALUES ('coserver_job', 0);
 
@@ -37,6 +43,12 @@ CREATE INDEX coserver_job_scheduled ON coserver_job (run_at)                    
 CREATE INDEX coserver_job_ready     ON coserver_job (queue, task, priority, seq) WHERE state = 5 AND crashes = 0;
 CREATE INDEX coserver_job_suspect   ON coserver_job (queue, task, priority, seq) WHERE state = 5 AND crashes > 0;
 CREATE INDEX coserver_job_running   ON coserver_job (worker)                     WHERE state = 6;
+CREATE INDEX coserver_job_held      ON coserver_job (id)                          WHERE state = 1;
+CREATE INDEX coserver_job_waiting   ON coserver_job (id)                          WHERE state = 2;
+CREATE INDEX coserver_job_limited   ON coserver_job (blocked_on, priority, seq)   WHERE state = 3;
+CREATE INDEX coserver_job_begin_by  ON coserver_job (begin_by)
+    WHERE begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0;
+CREATE UNIQUE INDEX coserver_job_unique ON coserver_job (unique_key) WHERE unique_key IS NOT NULL;
 
 -- The finished jobs, under the ids they had. `args` and `result` NULL: none, or in coserver_blob.
 CREATE TABLE coserver_done (
@@ -57,7 +69,9 @@ CREATE TABLE coserver_done (
     args        TEXT,
     options     TEXT,
     result      TEXT,
-    error       TEXT
+    error       TEXT,
+    unique_key  TEXT,
+    limit_key   TEXT
 ) STRICT;
 CREATE INDEX coserver_done_finished     ON coserver_done (state, finished_at);
 CREATE INDEX coserver_done_unsuccessful ON coserver_done (id) WHERE state > 10;
@@ -81,6 +95,7 @@ CREATE TABLE coserver_worker (
     process     TEXT NOT NULL,
     host        TEXT NOT NULL,
     pid         INTEGER NOT NULL,
+    protocol    INTEGER NOT NULL DEFAULT 1,
     token       TEXT,
     wake        TEXT,
     queues      TEXT NOT NULL,
@@ -96,7 +111,9 @@ CREATE INDEX coserver_worker_token   ON coserver_worker (token)                 
 CREATE INDEX coserver_worker_ended   ON coserver_worker (ended_at)                 WHERE state = 2;
 
 CREATE TABLE coserver_queue (
-    name TEXT NOT NULL PRIMARY KEY
+    name      TEXT NOT NULL PRIMARY KEY,
+    paused_at INTEGER,
+    paused_by TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- What the workers say of their tasks: routing reads it.
@@ -115,3 +132,53 @@ CREATE TABLE coserver_count (
     n      INTEGER NOT NULL,
     PRIMARY KEY (worker, queue, state)
 ) STRICT, WITHOUT ROWID;
+
+-- Which jobs wait for which: `place` orders a child's parents, `on_end` is the end that it asks for. When the parent
+-- ends, its state and what it left are kept here, so that the child does not depend on the parent's retention.
+CREATE TABLE coserver_dep (
+    child  INTEGER NOT NULL,
+    place  INTEGER NOT NULL,
+    parent INTEGER NOT NULL,
+    on_end INTEGER NOT NULL,
+    state  INTEGER,
+    result TEXT,
+    error  TEXT,
+    PRIMARY KEY (child, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX coserver_dep_parent ON coserver_dep (parent) WHERE state IS NULL;
+CREATE INDEX coserver_dep_of     ON coserver_dep (parent);
+
+-- Words to find jobs by.
+CREATE TABLE coserver_tag (
+    tag TEXT NOT NULL,
+    job INTEGER NOT NULL,
+    PRIMARY KEY (tag, job)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX coserver_tag_job ON coserver_tag (job);
+
+-- How far jobs say they are.
+CREATE TABLE coserver_progress (
+    job      INTEGER NOT NULL PRIMARY KEY,
+    claim    INTEGER NOT NULL,
+    fraction REAL,
+    note     TEXT NOT NULL,
+    at       INTEGER NOT NULL
+) STRICT;
+
+-- Declared limits: `running` jobs at once, `starts` in any `period` µs.
+CREATE TABLE coserver_limit (
+    name    TEXT NOT NULL PRIMARY KEY,
+    running INTEGER,
+    starts  INTEGER,
+    period  INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Who holds a slot of which limit key. `job` NULL: it began at `started_at` and is over, but counts for the rate.
+CREATE TABLE coserver_slot (
+    id         INTEGER NOT NULL PRIMARY KEY,
+    key        TEXT NOT NULL,
+    job        INTEGER,
+    started_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX coserver_slot_held ON coserver_slot (job, key) WHERE job IS NOT NULL;
+CREATE INDEX coserver_slot_key ON coserver_slot (key, started_at);
