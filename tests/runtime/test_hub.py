@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -105,6 +106,22 @@ def test_a_stranger_is_hung_up_on(tmp_path: Path) -> None:
         assert stage.news.empty()
 
     play(tmp_path, scene)
+
+
+def test_users_without_a_process_here_are_hung_up_on_whatever_they_say(tmp_path: Path) -> None:
+    async def scene() -> None:
+        hub = Hub(TOKENS.get, lambda *_: None)
+        path = tmp_path / "bus.sock"
+        await hub.serve(unix.listen(path), users=frozenset({os.geteuid() + 1}))
+        process = Process(*await asyncio.open_unix_connection(str(path)))
+        try:
+            process.say(Hello("one", 10, 1))
+            assert await process.hung_up()
+        finally:
+            await hub.close()
+            process.writer.close()
+
+    asyncio.run(scene())
 
 
 def test_the_newest_connection_of_a_process_is_the_one_that_counts(tmp_path: Path) -> None:

@@ -78,3 +78,14 @@ def test_a_new_worker_begins_with_an_empty_file(tmp_path: Path) -> None:
     assert read_started(tmp_path / "s") == []
     first.close()
     second.close()
+
+
+def test_another_users_link_or_pipe_is_not_read_and_not_waited_for(tmp_path: Path) -> None:
+    real = StartedFile(tmp_path / "s")
+    real.close()
+    (tmp_path / "link").symlink_to("s")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_started(tmp_path / "s") == []
+    assert read_started(tmp_path / "link") is None
+    assert read_started(tmp_path / "pipe") is None
+    assert read_started(tmp_path) is None

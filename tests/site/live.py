@@ -53,6 +53,9 @@ class LiveSite:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.command = COSERVER
+        self.variables: dict[str, str] = {}
+        """what the user's shell sets besides"""
         self.file = directory / "coserver.toml"
         self.state = directory / ".coserver"
         self.store = directory / "site.db"
@@ -65,12 +68,13 @@ class LiveSite:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a user's shell, without what a surrounding site or test run put there."""
-        return {name: value for name, value in os.environ.items() if not name.startswith("COSERVER_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("COSERVER_")}
+        return kept | self.variables
 
     def run(self, *words: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a verb and return what it said; `check` is the exit code that it must have."""
         done = subprocess.run(
-            [*COSERVER, "-c", str(self.file), *words],
+            [*self.command, "-c", str(self.file), *words],
             cwd=self.directory,
             env=self.environment(),
             capture_output=True,
@@ -86,7 +90,7 @@ class LiveSite:
     def foreground(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb that stays."""
         return subprocess.Popen(
-            [*COSERVER, "-c", str(self.file), *words],
+            [*self.command, "-c", str(self.file), *words],
             cwd=self.directory,
             env=self.environment(),
             stdout=subprocess.PIPE,
@@ -177,7 +181,11 @@ class LiveSite:
 
 def living(directory: Path) -> Iterator[LiveSite]:
     """Yield a site, and end it afterwards."""
-    site = LiveSite(directory)
+    yield from ending(LiveSite(directory))
+
+
+def ending(site: LiveSite) -> Iterator[LiveSite]:
+    """Yield this site, and end it afterwards."""
     try:
         yield site
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,27 @@ def test_a_file_that_is_no_database_is_said(path: Path) -> None:
     path.write_text("no database at all, but long enough to be taken for one" * 50)
     with pytest.raises(StoreUnavailable, match="cannot open the node's own state"):
         LocalState(path)
+
+
+def test_nobody_else_may_read_it_whatever_the_umask_is_or_was(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            state = LocalState(path)
+            state.secret()
+            files = sorted(path.parent.iterdir())
+            assert [(file.name, file.stat().st_mode & 0o777) for file in files] == [
+                (name, 0o600) for name in ("node.db", "node.db-shm", "node.db-wal")
+            ]
+            state.close()
+            path.chmod(0o644)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written_is_named_with_the_mend(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreUnavailable, match="make its directory writable"):
+        LocalState(tmp_path / "node.db")
+    tmp_path.chmod(0o700)

@@ -16,6 +16,7 @@ from typing import Literal
 import click
 
 from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
+from coserver.cli.others import dangers, obstacles
 from coserver.cli.table import Colour, colourful, paint
 from coserver.config import Site
 from coserver.errors import CoserverError, NotRunning
@@ -240,6 +241,10 @@ def _services(site: Site, *, up: bool) -> Iterator[Finding]:
             yield from _free(service.name, service.bind)
         if service.user is not None:
             yield from _user(service.name, service.user)
+            for obstacle in obstacles(site, service):
+                yield Finding("bad", service.name, obstacle)
+            for danger in dangers(site, service):
+                yield Finding("note", service.name, danger)
 
 
 def _free(name: str, address: TcpAddress) -> Iterator[Finding]:

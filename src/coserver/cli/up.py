@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from coserver.cli.context import Surroundings, pass_surroundings, say
+from coserver.cli.others import obstacles
 from coserver.cli.services import Duration
 from coserver.cli.status import print_status
 from coserver.config import Site
@@ -53,6 +54,9 @@ def up(surroundings: Surroundings, detach: bool, no_wait: bool, timeout: float, 
         say(f"ended process {left.pid}, left over from {left.key} of an earlier run")
     surroundings.places.make(others=any(service.user is not None for service in site.services.values()))
     _prepare_store(site)
+    for service in site.services.values():
+        for obstacle in obstacles(site, service):
+            say(f"{service.name}: {obstacle}")
     _tell_intents(surroundings, reset)
     node = boot.node_argv(site.file, profile=surroundings.profile, attached=not detach)
     if not detach:

@@ -367,7 +367,8 @@ class ServiceConfig:
     )
     user: str | None = key(
         USER,
-        "The user it runs as, by name or number; its groups follow. Needs root.",
+        "The user it runs as, by name or number; its groups follow. Needs root. What that user must be allowed, "
+        "`coserver doctor` says (see the how-to on services of other users).",
         default=None,
         default_text="the user who runs coserver",
         also=("uid", "username", "run_as"),

@@ -522,6 +522,9 @@ def become(program: Program, ground: Ground, tell: int) -> NoReturn:
         if program.stdout is not None and program.stderr is not None:
             os.dup2(program.stdout, 1)
             os.dup2(program.stderr, 2)
+            if program.uid is not None:  # it may open /dev/stdout and /dev/stderr by name
+                os.fchown(1, program.uid, -1)
+                os.fchown(2, program.uid, -1)
         stage = "nice"
         if program.nice is not None:
             os.setpriority(os.PRIO_PROCESS, 0, program.nice)

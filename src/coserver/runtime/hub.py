@@ -2,7 +2,8 @@
 
 Theory. The listening socket is held by the keeper, so a process that loses the node reconnects to the same door and
 waits there for the next node. A connection is known by the token in its first message; a token belongs to one run, so
-an old run can never speak for a new one. A process may have only one connection that counts: the newest.
+an old run can never speak for a new one. A process may have only one connection that counts: the newest. Users for
+whom no process runs are turned away before they say a word.
 
 What a process says is passed on at once and kept only as long as its connection lasts. Writing never waits: a process
 that does not read what it is sent is cut off, and comes back with its full state.
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from coserver.model.names import Run
+from coserver.runtime import unix
 from coserver.wire.bridge import BridgeError, Hello, Message, State, Wake, Welcome, encode, from_process
 
 MAX_UNREAD = 1 << 20
@@ -61,9 +63,12 @@ class Hub:
         self._heard = heard
         self._connections: dict[str, _Connection] = {}
         self._server: asyncio.Server | None = None
+        self._users: frozenset[int] | None = None
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Begin to accept on a listening Unix socket, which the hub owns from now on."""
+    async def serve(self, listener: socket.socket, *, users: frozenset[int] | None = None) -> None:
+        """Begin to accept on a listening Unix socket, which the hub owns from now on. `users`: only of these user
+        ids; None, or where the system does not tell: of whoever may open the socket."""
+        self._users = users
         self._server = await asyncio.start_unix_server(self._attend, sock=listener)
 
     async def close(self) -> None:
@@ -97,6 +102,10 @@ class Hub:
         return (c for c in self._connections.values() if c.told is not None and c.told.worker is not None)
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = unix.peer_user(writer.get_extra_info("socket"))
+        if self._users is not None and peer is not None and peer not in self._users:
+            writer.transport.abort()
+            return
         connection: _Connection | None = None
         decoder = from_process()
         try:

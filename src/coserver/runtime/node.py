@@ -46,7 +46,7 @@ from coserver.runtime.clock import boot_now, monotonic_now, wall_now
 from coserver.runtime.hub import Hub, Told
 from coserver.runtime.printer import Printer, Show
 from coserver.runtime.service import Arrival, Service, Timer
-from coserver.runtime.spawning import CannotSpawn, Places, base_environment, spawn_spec
+from coserver.runtime.spawning import CannotSpawn, Places, base_environment, service_users, spawn_spec
 from coserver.runtime.sweeper import Sweeper
 from coserver.runtime.upkeep import Death, Upkeep
 from coserver.store.contract import Rescue
@@ -124,9 +124,12 @@ class Node:
         asyncio.get_running_loop().set_exception_handler(self._in_loop)
         self._take_over(welcome.children)
         self._watch(self.sweeper.start())
-        # Whoever comes to the bus shows a token, so processes of other users may come as well.
-        others = any(config.user is not None for config in self.site.services.values())
-        await self.hub.serve(self._door("bus", self.places.bus, mode=0o666 if others else 0o600))
+        # Whoever comes to the bus shows a token; users without a process here do not even come so far.
+        users = service_users(self.site)
+        others = users - {os.geteuid()}
+        owner = next(iter(others)) if len(others) == 1 and os.geteuid() == 0 else None
+        bus = self._door("bus", self.places.bus, mode=0o666 if len(others) > 1 else 0o600, owner=owner)
+        await self.hub.serve(bus, users=users | {os.geteuid(), 0})
         control = serve_control(self._door("control", self.site.control.socket))
         self._bury_forgotten()
         self.upkeep.start()
@@ -193,7 +196,7 @@ class Node:
         else:
             self.crash(error if isinstance(error, Exception) else RuntimeError(str(context.get("message"))))
 
-    def _door(self, name: str, path: Path, *, mode: int = 0o600) -> socket.socket:
+    def _door(self, name: str, path: Path, *, mode: int = 0o600, owner: int | None = None) -> socket.socket:
         """Return a listening socket that the keeper holds, so that whoever knocks between two nodes waits."""
         held = self.link.welcome.held.get(name)
         if held is not None:
@@ -203,6 +206,8 @@ class Node:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             listener = unix.listen(path, mode=mode)
+            if owner is not None:
+                os.chown(path, owner, -1)
         except OSError as error:
             raise CoserverError(
                 f"cannot listen at {path}: {error.strerror}; mend the rights of its directory, or name another place"

@@ -215,6 +215,19 @@ def service_environment(config: ServiceConfig) -> dict[str, str]:
     return env | dict(config.env)
 
 
+def service_users(site: Site) -> frozenset[int]:
+    """Return the ids of the users whom services name; those that this machine does not know are left out."""
+    found = set()
+    for config in site.services.values():
+        try:
+            user = _account(config)
+        except CannotSpawn:
+            continue
+        if user is not None:
+            found.add(user.uid)
+    return frozenset(found)
+
+
 def _account(config: ServiceConfig) -> Account | None:
     try:
         return account(config.user) if config.user is not None else None

@@ -19,12 +19,16 @@ Each slot is written by one aligned store of eight bytes, so a reader never sees
 from __future__ import annotations
 
 import mmap
+import os
+import stat
 import struct
 import sys
 from pathlib import Path
 
 MAGIC = b"COSTART1"
 SLOTS = 4096
+MAX_BYTES = 1 << 20
+"""A longer file is not one of ours."""
 _HEADER = struct.Struct("<8sII")
 _SLOT = 8
 
@@ -80,7 +84,7 @@ class StartedFile:
 def read_started(path: Path) -> list[int] | None:
     """Return the ids that had begun, in ascending order, or None when the file does not tell (all may have begun)."""
     try:
-        data = path.read_bytes()
+        data = _read_plain(path)
     except OSError:
         return None
     if len(data) < _HEADER.size:
@@ -89,3 +93,14 @@ def read_started(path: Path) -> list[int] | None:
     if magic != MAGIC or overflowed or len(data) != _HEADER.size + slots * _SLOT:
         return None
     return sorted(job for (job,) in struct.iter_unpack("<q", data[_HEADER.size :]) if job)
+
+
+def _read_plain(path: Path) -> bytes:
+    """Read a plain file of a user who is perhaps not ours: no link of theirs is followed, no pipe waited for."""
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("no plain file")
+        return file.read(MAX_BYTES)

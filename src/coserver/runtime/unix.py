@@ -11,10 +11,17 @@ import errno
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 LONGEST = 107
+_PASS_THROUGH: Final = getattr(os, "O_PATH", os.O_RDONLY)
+"""To open a directory that one may pass through, although perhaps not list."""
+
+_CREDENTIALS: Final = struct.Struct("iII")
+"""Linux's `struct ucred`: pid, uid, gid."""
 
 
 @contextlib.contextmanager
@@ -24,7 +31,7 @@ def short_name(path: Path) -> Iterator[str]:
     if len(os.fsencode(text)) <= LONGEST:
         yield text
         return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path.parent, _PASS_THROUGH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
@@ -79,3 +86,12 @@ def connect(path: Path, *, timeout: float | None = None) -> socket.socket:
         client.close()
         raise
     return client
+
+
+def peer_user(connection: socket.socket) -> int | None:
+    """Return the user id at the other end of a connected socket, as it was when it connected; None when the system
+    does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(found)[1])
