@@ -18,7 +18,7 @@ from coserver.store.clock import Clock
 from coserver.store.contract import Store, WorkerIdentity
 from coserver.store.sqlite import SQLiteStore
 from coserver.store.url import SQLiteUrl
-from tests.store_contract.helpers import claim, eventually, job, join
+from tests.store_contract.helpers import Raw, claim, eventually, job, join
 
 
 class Time:
@@ -208,3 +208,33 @@ def _heard(door: socket.socket) -> bool:
         return bool(door.recv(1))
     except BlockingIOError:
         return False
+
+
+@pytest.mark.parametrize("driver", ["apsw", "sqlite3"])
+def test_text_that_is_not_utf8_where_no_producer_writes_is_trouble_in_words(
+    sqlite_url: str, driver: str
+) -> None:
+    store = open_store(f"{sqlite_url}?driver={driver}")
+    raw = Raw(f"{sqlite_url}?driver={driver}")
+    worker = join(store)
+    store.submit([job()])
+    raw("UPDATE coserver_job SET options = CAST(x'ff' AS TEXT)")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="it holds text that is not UTF-8; mend or delete the row"):
+            claim(store, worker)
+    raw("UPDATE coserver_job SET options = NULL")
+    assert len(claim(store, worker)) == 1
+    raw.close()
+    store.close()
+
+
+def test_a_file_whose_text_is_not_utf8_altogether_is_refused(tmp_path: Path) -> None:
+    """Its bytes would be read as something else."""
+    path = tmp_path / "old.db"
+    other = apsw.Connection(str(path))
+    other.execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE mine (name TEXT)").fetchall()
+    other.close()
+    store = open_store(f"sqlite:{path}")
+    with pytest.raises(StoreUnavailable, match="it keeps its text as UTF-16le; name another file"):
+        store.migrate()
+    store.close()

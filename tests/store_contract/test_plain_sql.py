@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 
+import psycopg
 import pytest
 
-from coserver.model.job import Priority, State, TaskDefaults
+from coserver.model.job import JobFilter, Priority, State, TaskDefaults
 from coserver.store.contract import Store
 from tests.postgres import PASSWORD, Server
 from tests.store_contract.helpers import TASK, Raw, claim, eventually, finish, job, join, ok
@@ -125,6 +126,80 @@ def test_what_the_table_accepts_but_nobody_can_run_fails_visibly(
     assert store.retry([1]) == [1]
     store.tick()
     assert state_of(store, 1) == State.FAILED
+
+
+def bad_text(store_url: str, text: str) -> str:
+    """SQL for a text of these bytes (in hexadecimal), which are not UTF-8."""
+    if store_url.startswith("sqlite"):
+        return f"CAST(x'{text}' AS TEXT)"
+    return f"convert_from('\\x{text}'::bytea, 'UTF8')"
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "where"),
+    [
+        ("args", "5b22ff225d", "byte 3 is 0xff"),
+        ("args", "5b22eda080225d", "byte 3 is 0xed"),
+        ("args", "5b22" + "78" * 3000 + "c3225d", "byte 3003 is 0xc3"),
+        ("queue", "6dff", "byte 2 is 0xff"),
+        ("options", "7b7dfe", "byte 3 is 0xfe"),
+        ("unique_key", "80", "byte 1 is 0x80"),
+        ("limit_key", "61c0", "byte 2 is 0xc0"),
+    ],
+    ids=["args", "surrogate", "large args", "queue", "options", "unique key", "limit key"],
+)
+def test_text_that_is_not_utf8_fails_visibly_and_holds_up_nobody(
+    store: Store, store_url: str, raw: Raw, column: str, text: str, where: str
+) -> None:
+    worker = join(store)
+    sql = f"INSERT INTO coserver_job (task, {column}) VALUES (?, {bad_text(store_url, text)})"
+    if store_url.startswith("postgresql"):
+        with pytest.raises(psycopg.DataError, match="invalid byte sequence"):
+            raw(sql, TASK)
+        return
+    raw(sql, TASK)
+    raw("INSERT INTO coserver_job (task) VALUES (?)", TASK)
+    assert [held.id for held in claim(store, worker)] == [2]
+    for retried in (False, True):
+        info = store.job(1)
+        assert info is not None
+        assert info.error is not None
+        assert (info.state, info.error.type) == (State.FAILED, "InvalidArguments")
+        assert f"its {column} is not UTF-8 text ({where}); insert it as UTF-8" in info.error.message
+        assert "\N{REPLACEMENT CHARACTER}" in f"{info.args}{info.queue}" or column not in ("args", "queue")
+        assert [one.id for one in store.jobs(JobFilter(), limit=10)] == [2, 1]
+        assert [one.id for one in store.jobs(JobFilter(states=[State.FAILED]), limit=10)] == [1]
+        assert store.counts().by_state[State.FAILED] == 1
+        if retried or column.endswith("_key"):
+            break
+        assert store.retry([1]) == [1]
+        assert store.counts().by_state[State.FAILED] == 0
+        assert store.tick().routed == 1  # which checks it again
+    assert raw("SELECT queue, n FROM coserver_count WHERE state = 11") == [
+        ("m\N{REPLACEMENT CHARACTER}" if column == "queue" else "", 1)
+    ]
+
+
+def test_a_task_whose_name_is_not_utf8_waits_visibly_and_holds_up_nobody(
+    store: Store, store_url: str, raw: Raw
+) -> None:
+    """No worker can provide it, so it stays new, like every task that nobody provides."""
+    sql = f"INSERT INTO coserver_job (task) VALUES ({bad_text(store_url, '6d3aff')})"
+    if store_url.startswith("postgresql"):
+        with pytest.raises(psycopg.DataError, match="invalid byte sequence"):
+            raw(sql)
+        return
+    raw(sql)
+    raw("INSERT INTO coserver_job (task) VALUES (?)", TASK)
+    worker = join(store)
+    assert [held.id for held in claim(store, worker)] == [2]
+    assert store.park(worker) is False
+    assert store.tick().routed == 0
+    info = store.job(1)
+    assert info is not None
+    assert (info.state, info.task) == (State.NEW, "m:\N{REPLACEMENT CHARACTER}")
+    assert info in store.jobs(JobFilter(states=[State.NEW]), limit=10)
+    assert store.counts().by_state[State.NEW] == 1
 
 
 def test_a_priority_that_is_none_fails_visibly(store: Store, raw: Raw) -> None:

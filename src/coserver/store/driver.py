@@ -26,7 +26,17 @@ class Busy(Exception):
 
 
 class Trouble(Exception):
-    """The database refused: `cause; mend`, ready for a message."""
+    """The database failed: `cause; mend`, ready for a message."""
+
+
+class Refused(Trouble):
+    """It refused what it was told, and would do so again."""
+
+
+_BAD_TEXT = "it holds text that is not UTF-8; mend or delete the row that was put in"
+
+_RAISED = (UnicodeError, OverflowError)
+"""What both libraries raise besides their own errors: text that cannot be read or written, numbers beyond 64 bits."""
 
 
 class Database(Protocol):
@@ -63,14 +73,14 @@ class Apsw:
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         try:
             return self._connection.execute(sql, params).fetchall()
-        except apsw.Error as error:
+        except (apsw.Error, *_RAISED) as error:
             raise self._translate(error) from error
 
     def many(self, sql: str, rows: Iterable[Params]) -> int:
         before = self._connection.total_changes()
         try:
             self._connection.executemany(sql, rows)
-        except apsw.Error as error:
+        except (apsw.Error, *_RAISED) as error:
             raise self._translate(error) from error
         return self._connection.total_changes() - before
 
@@ -84,9 +94,11 @@ class Apsw:
     def close(self) -> None:
         self._connection.close(True)
 
-    def _translate(self, error: apsw.Error) -> Exception:
+    def _translate(self, error: Exception) -> Exception:
         if isinstance(error, apsw.BusyError | apsw.LockedError):
             return Busy()
+        if not isinstance(error, apsw.Error):
+            return _foreign(error)
         return _trouble(self._path, _apsw_name(error), str(error))
 
 
@@ -107,14 +119,14 @@ class Stdlib:
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         try:
             return self._connection.execute(sql, params).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_RAISED) as error:
             raise self._translate(error) from error
 
     def many(self, sql: str, rows: Iterable[Params]) -> int:
         before = self._connection.total_changes
         try:
             self._connection.executemany(sql, rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_RAISED) as error:
             raise self._translate(error) from error
         return self._connection.total_changes - before
 
@@ -134,7 +146,11 @@ class Stdlib:
     def close(self) -> None:
         self._connection.close()
 
-    def _translate(self, error: sqlite3.Error) -> Exception:
+    def _translate(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error):
+            return _foreign(error)
+        if str(error).startswith("Could not decode to UTF-8"):
+            return Trouble(_BAD_TEXT)
         name = _stdlib_name(error)
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Busy()
@@ -152,6 +168,13 @@ def _apsw_name(error: apsw.Error) -> str:
 
 def _stdlib_name(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+
+
+def _foreign(error: Exception) -> Trouble:
+    """Say in words what the library could not carry over."""
+    if isinstance(error, UnicodeDecodeError):
+        return Trouble(_BAD_TEXT)
+    return Refused(f"{error}; it takes text that is UTF-8 and numbers of 64 bits")
 
 
 def _trouble(path: str, name: str, text: str) -> Trouble:
@@ -173,6 +196,8 @@ def _trouble(path: str, name: str, text: str) -> Trouble:
             return Trouble(f"{file} is not an SQLite database; name another file or move this one away")
         case "CORRUPT":
             return Trouble(f"{file} is damaged ({text}); restore it from a backup")
+        case "CONSTRAINT" | "MISMATCH" | "RANGE" | "TOOBIG":
+            return Refused(f"{text}; see what its tables allow")
         case "FULL":
             return Trouble("no space is left on the disk; free some")
         case _:

@@ -144,30 +144,55 @@ class Reject:
 
 
 def route(row: Sequence[Any], now: int) -> Route | Reject:
-    """Decide on one row of the statement `unrouted`: id, queue, priority, run_at, args, whether args is NULL.
+    """Decide on one row of the statement `unrouted`: id, queue, the task's queue, priority, run_at, args, whether args
+    is NULL, options, unique_key, limit_key. Text may come as bytes, which need not be UTF-8.
 
     Args None without being NULL means that they are too large to be read at all.
     """
-    number, queue, priority, run_at, args, missing = row
-    if missing:
-        return Reject(
-            number, error_text("InvalidArguments", "cannot run the job: args is NULL; write '[]' for none")
-        )
-    reason = f"they take more than {MAX_BYTES // 1024 // 1024} MiB" if args is None else refuse_args(args)
+    number, queue, usual, priority, run_at, args, missing, *others = row
+    try:
+        queue, args = _decoded("queue", queue), _decoded("args", args)
+        for column, value in zip(("options", "unique_key", "limit_key"), others, strict=True):
+            _decoded(column, value)
+    except ValueError as error:
+        reason: str | None = f": {error}"
+    else:
+        reason = _refusal(priority, args, missing=bool(missing))
     if reason is not None:
-        return Reject(
-            number, error_text("InvalidArguments", f"cannot run the job with these arguments: {reason}")
-        )
-    if priority not in (0, 1, 2):
-        return Reject(
-            number,
-            error_text(
-                "InvalidArguments",
-                f"cannot run the job: its priority is {priority}; 0 is high, 1 normal, 2 low",
-            ),
-        )
+        return Reject(number, error_text("InvalidArguments", f"cannot run the job{reason}"))
     due = None if run_at is None or run_at <= now else run_at
-    return Route(number, queue or DEFAULT_QUEUE, due, len(args) > INLINE)
+    return Route(number, queue or usual or DEFAULT_QUEUE, due, len(args) > INLINE)
+
+
+def _refusal(priority: int, args: str | None, *, missing: bool) -> str | None:
+    """Why a new row can never run, None if it can."""
+    if missing:
+        return ": args is NULL; write '[]' for none"
+    refused = f"they take more than {MAX_BYTES // 1024 // 1024} MiB" if args is None else refuse_args(args)
+    if refused is not None:
+        return f" with these arguments: {refused}"
+    if priority not in (0, 1, 2):
+        return f": its priority is {priority}; 0 is high, 1 normal, 2 low"
+    return None
+
+
+def _decoded(column: str, value: str | bytes | None) -> str | None:
+    """The text of a column. ValueError, in words, if it is none."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"its {column} is not UTF-8 text (byte {error.start + 1} is 0x{value[error.start]:02x}); insert it as UTF-8"
+        ) from None
+
+
+def readable(value: str | bytes | None) -> str:
+    """A text column for people and counters: what is not UTF-8 is replaced, NULL is empty."""
+    if value is None:
+        return ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def check_new(jobs: Iterable[NewJob]) -> None:
@@ -224,16 +249,16 @@ def listing(where: JobFilter) -> Literal["jobs", "jobs_running", "jobs_unsuccess
 
 
 def job_info(row: Sequence[Any]) -> JobInfo:
-    """Make a JobInfo of a row of the statements `job` and `jobs`."""
+    """Make a JobInfo of a row of the statements `job` and `jobs`; their text may come as bytes."""
     (number, task, queue, state, priority, args, attempt, crashes, created_at, run_at, started_at, finished_at, worker,
      result, error) = row  # fmt: skip
     return JobInfo(
         id=number,
-        task=task,
-        queue=queue,
+        task=readable(task),
+        queue=None if queue is None else readable(queue),
         state=State(state),
         priority=Priority(min(max(priority, 0), 2)),
-        args="" if args is None else args,
+        args=readable(args),
         attempt=attempt,
         crashes=crashes,
         created_at=created_at,
@@ -241,8 +266,8 @@ def job_info(row: Sequence[Any]) -> JobInfo:
         started_at=started_at,
         finished_at=finished_at,
         worker=worker,
-        result=result,
-        error=None if error is None else read_error(error),
+        result=None if result is None else readable(result),
+        error=None if error is None else read_error(readable(error)),
     )
 
 

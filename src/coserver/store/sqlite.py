@@ -63,6 +63,7 @@ from coserver.store.records import (
     listing,
     route,
     sort_outcomes,
+    readable,
 )
 from coserver.store.sqlite_file import SQLiteFile, SQLiteListener, Watch
 from coserver.store.statements import statement
@@ -190,7 +191,7 @@ class SQLiteStore:
             first = self._line(database, len(rows)) + 1
             database.many(_sql("revive"), list(enumerate(revived, first)))
             database.all(_sql("prune"), {"ids": dumps(revived)})
-            database.many(_sql("count_add"), [(0, queue, state, -1) for _, queue, state in rows])
+            database.many(_sql("count_add"), [(0, readable(queue), state, -1) for _, queue, state in rows])
             return revived, self._whom_any(database, len(revived))
 
         revived, wake = self._file.write(body)
@@ -456,7 +457,7 @@ class SQLiteStore:
                 case Reject(id, error):
                     database.many(_sql("reject"), [(now, error, id)])
                     database.all(_sql("remove"), {"ids": dumps([id])})
-                    database.many(_sql("count_add"), [(0, row[1] or "", int(State.FAILED), 1)])
+                    database.many(_sql("count_add"), [(0, readable(row[1]), int(State.FAILED), 1)])
                 case decision:
                     routes.append(decision)
         first = self._line(database, len(routes)) + 1

@@ -136,6 +136,9 @@ class SQLiteFile:
         return not path.exists() and path.parent.is_dir()
 
     def _prepare(self, database: Database) -> None:
+        encoding = database.all("PRAGMA encoding")[0][0]
+        if encoding != "UTF-8":  # text is read as bytes where it need not be valid
+            raise Trouble(f"it keeps its text as {encoding}; name another file")
         database.all("PRAGMA journal_mode = WAL")
         database.all(f"PRAGMA synchronous = {self._where.synchronous}")
         database.all("PRAGMA cache_size = -8000")

@@ -1,7 +1,9 @@
--- A page of jobs by descending id, without the large parts. A NULL filter restricts nothing.
+-- A page of jobs by descending id, without the large parts. A NULL filter restricts nothing. Text as bytes, like
+-- `job`.
 SELECT * FROM (
-    SELECT j.id, j.task, j.queue, j.state, j.priority, j.args, j.attempt, j.crashes, j.created_at, j.run_at,
-           j.claimed_at, NULL, (SELECT process FROM coserver_worker w WHERE w.id = j.worker), NULL, j.error
+    SELECT j.id, CAST(j.task AS BLOB), CAST(j.queue AS BLOB), j.state, j.priority, CAST(j.args AS BLOB), j.attempt,
+           j.crashes, j.created_at, j.run_at, j.claimed_at, NULL,
+           (SELECT process FROM coserver_worker w WHERE w.id = j.worker), NULL, CAST(j.error AS BLOB)
       FROM coserver_job j
      WHERE j.id < coalesce(:before, 9223372036854775807)
        AND (:states IS NULL OR j.state IN (SELECT value FROM json_each(:states)))
@@ -9,8 +11,9 @@ SELECT * FROM (
      ORDER BY j.id DESC LIMIT :limit)
 UNION ALL
 SELECT * FROM (
-    SELECT d.id, d.task, d.queue, d.state, d.priority, d.args, d.attempt, d.crashes, d.created_at, d.run_at,
-           d.started_at, d.finished_at, (SELECT process FROM coserver_worker w WHERE w.id = d.worker), d.result, d.error
+    SELECT d.id, CAST(d.task AS BLOB), CAST(d.queue AS BLOB), d.state, d.priority, CAST(d.args AS BLOB), d.attempt,
+           d.crashes, d.created_at, d.run_at, d.started_at, d.finished_at,
+           (SELECT process FROM coserver_worker w WHERE w.id = d.worker), CAST(d.result AS BLOB), CAST(d.error AS BLOB)
       FROM coserver_done d
      WHERE d.id < coalesce(:before, 9223372036854775807)
        AND (:states IS NULL OR d.state IN (SELECT value FROM json_each(:states)))

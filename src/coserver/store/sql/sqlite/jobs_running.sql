@@ -1,6 +1,7 @@
 -- `jobs` for running ones only: by the index of what is in flight, however long the backlog.
-SELECT j.id, j.task, j.queue, j.state, j.priority, j.args, j.attempt, j.crashes, j.created_at, j.run_at,
-       j.claimed_at, NULL, (SELECT process FROM coserver_worker w WHERE w.id = j.worker), NULL, j.error
+SELECT j.id, CAST(j.task AS BLOB), CAST(j.queue AS BLOB), j.state, j.priority, CAST(j.args AS BLOB), j.attempt,
+       j.crashes, j.created_at, j.run_at, j.claimed_at, NULL,
+       (SELECT process FROM coserver_worker w WHERE w.id = j.worker), NULL, CAST(j.error AS BLOB)
   FROM coserver_job j INDEXED BY coserver_job_running
  WHERE j.id < coalesce(:before, 9223372036854775807)
    AND j.state = 6

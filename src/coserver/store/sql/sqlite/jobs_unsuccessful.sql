@@ -1,6 +1,7 @@
 -- `jobs` for ended ones that did not succeed: by an index of their own, however many did.
-SELECT d.id, d.task, d.queue, d.state, d.priority, d.args, d.attempt, d.crashes, d.created_at, d.run_at,
-       d.started_at, d.finished_at, (SELECT process FROM coserver_worker w WHERE w.id = d.worker), d.result, d.error
+SELECT d.id, CAST(d.task AS BLOB), CAST(d.queue AS BLOB), d.state, d.priority, CAST(d.args AS BLOB), d.attempt,
+       d.crashes, d.created_at, d.run_at, d.started_at, d.finished_at,
+       (SELECT process FROM coserver_worker w WHERE w.id = d.worker), CAST(d.result AS BLOB), CAST(d.error AS BLOB)
   FROM coserver_done d INDEXED BY coserver_done_unsuccessful
  WHERE d.id < coalesce(:before, 9223372036854775807)
    AND d.state > 10
