@@ -20,11 +20,11 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[wsgi]"
+	$(BIN)/python -m pip install --quiet --editable ".[http,wsgi]"
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[postgres,wsgi]" --group test --group check
+	$(BIN)/python -m pip install --quiet --editable ".[http,postgres,wsgi,zodb]" --group test --group check
 	@touch $@ $(VENV)/installed
 
 demo: install

@@ -3,19 +3,31 @@
 Theory. A name in the configuration may be wrong, and the module behind it may be wrong; these are two mistakes of two
 kinds. A module that is not there is one line: its name, where it was looked for, and what to correct. An exception
 out of the module itself belongs to its author, who needs its traceback, but not the importing frames around it.
+
+*Task plugins.* An installed package offers tasks under a name of its choice by an entry point of the group
+`coserver.tasks`: the entry point's name is the plugin's, its value the module that declares the tasks (after a colon
+may stand an object of it, which then has to be there). `@name` loads every plugin of that name; where there is none,
+every entry point of a group that is called so. Nothing is loaded that was not named.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from types import ModuleType, TracebackType
 from typing import Any
 
 from coserver.errors import CoserverError
+from coserver.model.names import suggestion
+
+PLUGINS = "coserver.tasks"
+"""The entry-point group in which packages announce task plugins: name → module that declares the tasks."""
+
+_EXTRA = re.compile(r"""(?P<name>[\w.-]+).*\bextra\s*==\s*["'](?P<extra>[\w.-]+)["']""")
 
 
 class CannotLoad(CoserverError):
@@ -60,20 +72,72 @@ def load_object(reference: str, key: str) -> Any:
 
 
 def load_tasks(sources: Iterable[str]) -> None:
-    """Import modules, or all modules of an entry-point group given as `@group`, for the tasks that they declare.
-    Raises `CannotLoad`."""
+    """Import modules, and task plugins given as `@name`, for the tasks that they declare. Raises `CannotLoad`."""
     for source in sources:
-        if not source.startswith("@"):
+        if source.startswith("@"):
+            _load_plugin(source[1:])
+        else:
             load_module(source, "tasks")
-            continue
-        found = entry_points(group=source[1:])
-        if not found:
-            raise CannotLoad(
-                f"cannot use tasks = [{source!r}]: no installed package has entry points in group {source[1:]}; "
-                "install one, or correct the name"
-            )
-        for entry in found:
-            load_module(entry.module, "tasks")
+
+
+def _load_plugin(name: str) -> None:
+    known = entry_points(group=PLUGINS)
+    found = known.select(name=name) or entry_points(group=name)
+    if not found:
+        raise CannotLoad(
+            f"cannot load the task plugin @{name}: no installed package brings it"
+            f"{suggestion(f'@{name}', [f'@{one}' for one in known.names])}; there are {_listed(known)}; "
+            "install the package that brings it, or correct tasks = …"
+        )
+    for entry in found:
+        _load_entry(entry)
+
+
+def _load_entry(entry: EntryPoint) -> None:
+    plugin = f"load the task plugin @{entry.name} of {_package(entry)}"
+    try:
+        found: Any = importlib.import_module(entry.module)
+        for attribute in entry.attr.split(".") if entry.attr else ():
+            found = getattr(found, attribute)
+    except ModuleNotFoundError as error:
+        missing = error.name or str(error)
+        if entry.module == missing or entry.module.startswith(missing + "."):
+            mend = f"the package names {entry.module} but does not hold it; install it anew"
+        elif (extra := _extra_with(entry, missing)) is not None:
+            mend = f"install it with pip install '{extra}'"
+        else:
+            mend = f"install what {_package(entry)} needs"
+        raise CannotLoad(f"cannot {plugin}: no module {missing}; {mend}") from error
+    except Exception as error:
+        raise _own_fault(plugin, error) from error
+
+
+def _listed(plugins: EntryPoints) -> str:
+    """Say which plugins there are, by package: `@command, @http-call (coserver 0.1.0)`."""
+    packages: dict[str, list[str]] = {}
+    for entry in plugins:
+        packages.setdefault(_package(entry), []).append(f"@{entry.name}")
+    shown = [f"{', '.join(sorted(names))} ({package})" for package, names in sorted(packages.items())]
+    return ", ".join(shown) or "none"
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.module
+
+
+def _extra_with(entry: EntryPoint, module: str) -> str | None:
+    """Return `package[extra]` for the extra of the plugin's package that brings a missing module."""
+    if entry.dist is None:
+        return None
+    for requirement in entry.dist.requires or ():
+        found = _EXTRA.match(requirement)
+        if found is not None and _plain(found["name"]) == _plain(module.partition(".")[0]):
+            return f"{entry.dist.name}[{found['extra']}]"
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def run_setup(reference: str) -> None:
