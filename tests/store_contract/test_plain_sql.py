@@ -13,7 +13,7 @@ import pytest
 from coserver.model.job import JobFilter, Priority, State, TaskDefaults
 from coserver.store.contract import Store
 from tests.postgres import PASSWORD, Server
-from tests.store_contract.helpers import TASK, Raw, claim, eventually, finish, job, join, ok
+from tests.store_contract.helpers import QUEUE, TASK, Raw, claim, eventually, finish, job, join, ok
 
 LATE = 4_000_000_000_000_000
 
@@ -85,6 +85,71 @@ def test_the_order_of_plain_inserts_is_kept(store: Store, raw: Raw) -> None:
         raw("INSERT INTO coserver_job (task, args) VALUES (?, ?)", TASK, f"[{number}]")
     worker = join(store)
     assert [held.args for held in claim(store, worker, 50)] == [f"[{number}]" for number in range(20)]
+
+
+def fill(raw: Raw, store_url: str, task: str, n: int, priority: int = 1) -> None:
+    """Put in `n` plain rows at once, with their numbers as arguments."""
+    series = (
+        "(WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s LIMIT ?) SELECT n FROM s) s"
+        if store_url.startswith("sqlite")
+        else "generate_series(1, ?) AS s (n)"
+    )
+    raw(
+        f"INSERT INTO coserver_job (task, args, priority) SELECT '{task}', '[' || n || ']', {priority} FROM {series}",
+        n,
+    )
+
+
+def test_a_better_priority_is_routed_before_a_long_backlog(store: Store, store_url: str, raw: Raw) -> None:
+    fill(raw, store_url, TASK, 1000, priority=2)
+    fill(raw, store_url, TASK, 1, priority=1)
+    fill(raw, store_url, TASK, 3, priority=0)
+    worker = join(store)
+    assert [held.id for held in claim(store, worker, 5)] == [1002, 1003, 1004, 1001, 1]
+
+
+def test_a_task_with_a_long_backlog_starves_no_other(store: Store, store_url: str, raw: Raw) -> None:
+    """Not even by its better priorities: whoever provides one task alone would idle for the other's sake."""
+    fill(raw, store_url, "a:bulk", 5000, priority=0)
+    fill(raw, store_url, "z:rare", 1, priority=2)
+    join(store, tasks=["a:bulk"])
+    worker = join(store, "rare/1", tasks=["z:rare"])
+    assert [held.id for held in claim(store, worker, pairs=[(QUEUE, "z:rare")])] == [5001]
+
+
+def test_a_pass_is_shared_evenly_and_used_up(store: Store, store_url: str, raw: Raw) -> None:
+    """What tasks with few rows leave of their shares goes to those with many."""
+    for number in range(8):
+        fill(raw, store_url, f"a:few{number}", 3)
+    for number in range(2):
+        fill(raw, store_url, f"b:many{number}", 1000)
+    join(store, tasks=[*(f"a:few{number}" for number in range(8)), "b:many0", "b:many1"])
+    upkeep = store.tick(limit=100)
+    assert (upkeep.routed, upkeep.more) == (100, True)
+    queued = raw("SELECT task, count(*) FROM coserver_job WHERE state = 5 GROUP BY task ORDER BY task")
+    assert queued == [*((f"a:few{number}", 3) for number in range(8)), ("b:many0", 38), ("b:many1", 38)]
+
+
+def test_more_tasks_than_a_pass_routes_starve_no_other(store: Store, store_url: str, raw: Raw) -> None:
+    bulk = [f"a:bulk{number}" for number in range(12)]
+    for task in bulk:
+        fill(raw, store_url, task, 10, priority=0)
+    fill(raw, store_url, "z:rare", 1, priority=2)
+    for task in bulk:
+        fill(raw, store_url, task, 10, priority=0)
+    join(store, tasks=[*bulk, "z:rare"])
+    for _ in range(13):
+        assert store.tick(limit=10).routed == 10
+    assert state_of(store, 121) == State.QUEUED
+
+
+def test_rows_of_several_tasks_stand_in_line_as_they_came(store: Store, store_url: str, raw: Raw) -> None:
+    for _ in range(20):
+        fill(raw, store_url, "z:two", 1)
+        fill(raw, store_url, TASK, 1)
+    worker = join(store, tasks=[TASK, "z:two"])
+    claimed = claim(store, worker, 50, pairs=[(QUEUE, TASK), (QUEUE, "z:two")])
+    assert [held.id for held in claimed] == list(range(1, 41))
 
 
 @pytest.mark.parametrize("args", ["", "daily", "[1,]", "['a']", "{", "[NaN]", "nope"])

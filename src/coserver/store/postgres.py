@@ -437,7 +437,15 @@ class PostgresStore:
         now = run(connection, "clock", {})[0][0]
         routes: list[Route] = []
         rejects: list[Reject] = []
-        for row in run(connection, "unrouted", {"cap": MAX_BYTES, "limit": limit}):
+        more = True
+        while more and done.routed < limit:
+            rows = run(connection, "unrouted", {"cap": MAX_BYTES, "limit": limit - done.routed})
+            self._place(connection, done, now, rows)
+            more = any(row[-1] for row in rows)
+
+    def _place(self, connection: Connection, done: Freed, now: int, rows: Sequence[Row]) -> None:
+        """Queue, schedule or reject new rows."""
+        for row in rows:
             match route(row, now):
                 case Route() as to:
                     routes.append(to)

@@ -13,6 +13,7 @@ import msgspec
 from coserver.errors import InvalidArguments
 from coserver.model.job import (
     DEFAULT_QUEUE,
+    Cancelled,
     Error,
     Failed,
     JobFilter,
@@ -24,6 +25,7 @@ from coserver.model.job import (
     Retry,
     State,
     Succeeded,
+    TakeOver,
 )
 from coserver.model.payload import MAX_BYTES, refuse_args
 
@@ -53,9 +55,11 @@ class Batch:
     failed: list[Failed] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
+    rare: list[Cancelled | TakeOver] = field(default_factory=list)
+    """what only the slow path knows"""
 
     def __bool__(self) -> bool:
-        return bool(self.succeeded or self.failed or self.retries or self.releases)
+        return bool(self.succeeded or self.failed or self.retries or self.releases or self.rare)
 
 
 def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
@@ -71,6 +75,8 @@ def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
                 batch.retries.append(outcome)
             case Release():
                 batch.releases.append(outcome)
+            case Cancelled() | TakeOver():
+                batch.rare.append(outcome)
             case _:
                 assert_never(outcome)
     return batch
@@ -145,11 +151,11 @@ class Reject:
 
 def route(row: Sequence[Any], now: int) -> Route | Reject:
     """Decide on one row of the statement `unrouted`: id, queue, the task's queue, priority, run_at, args, whether args
-    is NULL, options, unique_key, limit_key. Text may come as bytes, which need not be UTF-8.
+    is NULL, options, unique_key, limit_key, and what is the caller's. Text may come as bytes, which need not be UTF-8.
 
     Args None without being NULL means that they are too large to be read at all.
     """
-    number, queue, usual, priority, run_at, args, missing, *others = row
+    number, queue, usual, priority, run_at, args, missing, *others, _ = row
     try:
         queue, args = _decoded("queue", queue), _decoded("args", args)
         for column, value in zip(("options", "unique_key", "limit_key"), others, strict=True):

@@ -448,9 +448,15 @@ class SQLiteStore:
         return upkeep
 
     def _route(self, database: Database, freed: Freed, now: int, limit: int) -> None:
-        rows = database.all(_sql("unrouted"), {"cap": MAX_BYTES, "limit": limit})
-        if not rows:
-            return
+        more = True
+        while more and freed.routed < limit:
+            rows = database.all(_sql("unrouted"), {"cap": MAX_BYTES, "limit": limit - freed.routed})
+            if rows:
+                self._place(database, freed, now, rows)
+            more = any(row[-1] for row in rows)
+
+    def _place(self, database: Database, freed: Freed, now: int, rows: Sequence[Row]) -> None:
+        """Queue, schedule or reject new rows."""
         routes = []
         for row in rows:
             match route(row, now):
@@ -461,13 +467,11 @@ class SQLiteStore:
                 case decision:
                     routes.append(decision)
         first = self._line(database, len(routes)) + 1
-        database.many(
-            _sql("route"),
-            [
-                (State.QUEUED if to.run_at is None else State.SCHEDULED, to.queue, seq, to.id)
-                for seq, to in enumerate(routes, first)
-            ],
-        )
+        placed = [
+            (State.QUEUED if to.run_at is None else State.SCHEDULED, to.queue, seq, to.id)
+            for seq, to in enumerate(routes, first)
+        ]
+        database.many(_sql("route"), placed)
         large = [(to.id,) for to in routes if to.large]
         database.many(_sql("route_blob"), large)
         database.many(_sql("route_strip"), large)

@@ -38,7 +38,7 @@ CREATE TABLE coserver_job (
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.2);
 
 -- One partial index per live state. A job that worker after worker died on stands apart, because it is claimed alone.
-CREATE INDEX coserver_job_new       ON coserver_job (task)                       WHERE state = 0;
+CREATE INDEX coserver_job_new       ON coserver_job (task, priority, id)         WHERE state = 0;
 CREATE INDEX coserver_job_scheduled ON coserver_job (run_at)                     WHERE state = 4;
 CREATE INDEX coserver_job_ready     ON coserver_job (queue, task, priority, seq) WHERE state = 5 AND crashes = 0;
 CREATE INDEX coserver_job_suspect   ON coserver_job (queue, task, priority, seq) WHERE state = 5 AND crashes > 0;
