@@ -36,7 +36,7 @@ from coserver.model.job import (
     State,
     TaskDefaults,
 )
-
+from coserver.model.why import Standing, Waiting, WorkerInfo
 
 PROTOCOL = 1
 """What a worker of this coserver understands of the store. A migration that an older worker must not see raises the
@@ -285,6 +285,21 @@ class Keeping(Protocol):
         towards True only."""
 
 
+class Inquiry(Protocol):
+    """What tells why jobs wait (see `model.why`). All of it only reads, and costs the same however many jobs wait."""
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that are present, by id: the live ones, and dead ones that may still hold jobs."""
+
+    def waiting(self) -> list[Waiting]:
+        """Return the new and the queued jobs in groups, at most some 1,000 of them; those of a queue that are known to
+        have crashed workers in the same group as the others."""
+
+    def standing(self, id: int, tasks: Sequence[str]) -> Standing | None:
+        """Return how a living job stands, None when there is no such job among the living. `tasks` are those that
+        whoever can take it provides: only jobs of these count as ahead of it."""
+
+
 class Schema(Protocol):
     """The tables themselves."""
 
@@ -295,7 +310,7 @@ class Schema(Protocol):
         """Say which version the tables have."""
 
 
-class Store(Producer, Worker, Keeping, Schema, Protocol):
+class Store(Producer, Worker, Keeping, Inquiry, Schema, Protocol):
     """All of it. `url` has its password masked."""
 
     url: str

@@ -43,6 +43,7 @@ from coserver.model.job import (
     TaskDefaults,
 )
 from coserver.model.payload import MAX_BYTES
+from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
 from coserver.store.contract import (
     Exchange,
     Held,
@@ -54,6 +55,7 @@ from coserver.store.contract import (
     Want,
     WorkerIdentity,
 )
+from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.pool import STATEMENT_SECONDS, Connection, Pool, Row, int_array, queue_up, run, text_array
 from coserver.store.records import (
     INLINE,
@@ -496,6 +498,17 @@ class PostgresStore:
     def probe(self) -> bool:
         before, self._snapshot = self._snapshot, self._run("snapshot")[0][0]
         return before != self._snapshot
+
+    # -- inquiry -------------------------------------------------------------------------------------------------
+
+    def workers(self) -> list[WorkerInfo]:
+        return workers_of(self._run("workers"))
+
+    def waiting(self) -> list[Waiting]:
+        return waiting_of(self._run("waiting", groups=GROUPS, cap=MANY_WAITING + 1))
+
+    def standing(self, id: int, tasks: Sequence[str]) -> Standing | None:
+        return standing_of(self._run("standing", id=id, tasks=text_array(list(tasks)), cap=MANY + 1))
 
 
 def _exchange_params(worker: int, batch: Batch, want: Want) -> dict[str, Any]:

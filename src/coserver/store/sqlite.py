@@ -33,6 +33,7 @@ from coserver.model.job import (
     TaskDefaults,
 )
 from coserver.model.payload import MAX_BYTES
+from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
 from coserver.store.clock import Clock, system_clock
 from coserver.store.contract import (
     Exchange,
@@ -46,6 +47,7 @@ from coserver.store.contract import (
     WorkerIdentity,
 )
 from coserver.store.driver import Database, Row
+from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.group import GroupCommit
 from coserver.store.records import (
     INLINE,
@@ -529,6 +531,20 @@ class SQLiteStore:
 
     def live_tokens(self) -> list[tuple[int, str]]:
         return [(row[0], row[1]) for row in self._file.read("live_tokens")]
+
+    # -- inquiry -------------------------------------------------------------------------------------------------
+
+    def workers(self) -> list[WorkerInfo]:
+        return workers_of(self._file.read("workers", boot_id=self._clock.boot_id, boot=self._clock.boot()))
+
+    def waiting(self) -> list[Waiting]:
+        return waiting_of(self._file.read("waiting", groups=GROUPS, cap=MANY_WAITING + 1))
+
+    def standing(self, id: int, tasks: Sequence[str]) -> Standing | None:
+        rows = self._file.read(
+            "standing", id=id, tasks=dumps(list(tasks)), cap=MANY + 1, now=self._clock.wall()
+        )
+        return standing_of(rows)
 
     # -- waking --------------------------------------------------------------------------------------------------
 
