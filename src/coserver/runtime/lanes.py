@@ -33,7 +33,7 @@ from typing import assert_never
 
 from coserver.errors import SchemaMismatch, StoreUnavailable
 from coserver.model.batch import Park, Wait
-from coserver.model.job import Failed, Outcome, Release, Retry, Succeeded
+from coserver.model.job import Cancelled, Failed, Outcome, Release, Retry, Succeeded, TakeOver
 from coserver.model.reconcile import Key, reconcile
 from coserver.runtime.bell import Bell
 from coserver.runtime.desk import Desk, Load
@@ -465,9 +465,13 @@ def _simpler(outcome: Outcome, refusal: Exception) -> Iterator[tuple[Outcome, st
     """Yield what may be said instead of an outcome that the store refuses, and what it means for the job."""
     job, claim = outcome.id, outcome.claim
     match outcome:
-        case Succeeded(started_at=began, finished_at=ended) | Failed(started_at=began, finished_at=ended):
+        case (
+            Succeeded(started_at=began, finished_at=ended)
+            | Failed(started_at=began, finished_at=ended)
+            | Cancelled(started_at=began, finished_at=ended)
+        ):
             pass
-        case Retry():
+        case Retry() | TakeOver():
             began = ended = time.time_ns() // 1000
         case Release():
             return
@@ -488,6 +492,10 @@ def _name(outcome: Outcome) -> str:
             return "wish to be tried again"
         case Release():
             return "return"
+        case Cancelled():
+            return "cancelling"
+        case TakeOver():
+            return "handing over"
         case _:
             assert_never(outcome)
 
