@@ -437,8 +437,6 @@ class PostgresStore:
 
     def _route(self, connection: Connection, done: Freed, limit: int) -> None:
         now = run(connection, "clock", {})[0][0]
-        routes: list[Route] = []
-        rejects: list[Reject] = []
         more = True
         while more and done.routed < limit:
             rows = run(connection, "unrouted", {"cap": MAX_BYTES, "limit": limit - done.routed})
@@ -447,6 +445,8 @@ class PostgresStore:
 
     def _place(self, connection: Connection, done: Freed, now: int, rows: Sequence[Row]) -> None:
         """Queue, schedule or reject new rows."""
+        routes: list[Route] = []
+        rejects: list[Reject] = []
         for row in rows:
             match route(row, now):
                 case Route() as to:

@@ -63,9 +63,9 @@ from coserver.store.records import (
     json_text,
     judge,
     listing,
+    readable,
     route,
     sort_outcomes,
-    readable,
 )
 from coserver.store.sqlite_file import SQLiteFile, SQLiteListener, Watch
 from coserver.store.statements import statement
