@@ -91,8 +91,8 @@ async def command(
         raise CommandRefused(f"cannot run {name}: {error}; correct argv, cwd or env") from None
     if ended.late:
         raise CommandTimeout(
-            f"cannot run {name}: it had not ended after {units.format_seconds(seconds)}, so it was ended; allow more "
-            f"by timeout={_last_lines(ended)}"
+            f"cannot run {name}: it had not ended after {units.format_seconds(seconds)}, so it was ended; allow a "
+            f"longer timeout{_last_lines(ended)}"
         )
     if ended.status not in expected:
         wanted = " or ".join(map(str, expected))

@@ -72,7 +72,7 @@ def read(method: str, body: bytes) -> Any:
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end
     parser.CharacterDataHandler = target.data
-    target.xml("utf-8", None)
+    target.xml("", None)  # expat has decoded everything
     try:
         parser.Parse(body, True)
         values = target.close()

@@ -95,12 +95,13 @@ def _function(reference: str) -> Callable[..., Any]:
 def _open(uri: str) -> Any:
     try:
         make, options = zodburi.resolve_uri(uri)
-    except (KeyError, ValueError) as error:
-        scheme = uri.partition(":")[0]
+    except zodburi.NoResolverForScheme:
         raise ZodbRefused(
-            f"cannot open the ZODB: {scheme}: … is no usable URI ({error.args[0] if error.args else error}); write "
-            "file:///path/data.fs or zeo://host:port"
+            f"cannot open the ZODB: nothing here reads {uri.partition(':')[0]!r} URIs; write file:///path/data.fs or "
+            "zeo://host:port, or install the package that reads it"
         ) from None
+    except (LookupError, ValueError, TypeError) as error:
+        raise ZodbRefused(f"cannot open the ZODB: its URI is not usable ({error}); correct it") from None
     storage = make()
     try:
         return DB(storage, **options)
