@@ -16,11 +16,13 @@ name the cause after a colon and end with what mends it after a semicolon.
      ├─ UnknownTask           no such task
      ├─ InvalidArguments      a job's arguments cannot be stored, or do not fit the task
      ├─ StoreUnavailable      the store cannot be opened or reached
-     │   └─ SchemaMismatch    the store's tables are newer than this coserver, or not there yet
+     │   ├─ SchemaMismatch    the store's tables are newer than this coserver, or not there yet
+     │   └─ StoreRefused      the store works, but what it was told it cannot keep
      ├─ WouldDeadlock         waiting here could never end
      └─ JobError              what `result()` raises
          ├─ JobFailed(type, message, traceback)
          ├─ JobCancelled, JobExpired, JobLost
+         ├─ JobTimeout        what an attempt fails with that took too long
          ├─ ResultTimeout     also a TimeoutError
          └─ ResultGone        finished, but its record was pruned
 """
@@ -125,6 +127,14 @@ class SchemaMismatch(StoreUnavailable):
     exit_status = 1
 
 
+class StoreRefused(StoreUnavailable):
+    """The database refused what it was told for its content, and would do so again; nothing was changed."""
+
+    code = "store-refused"
+    exit_status = 1
+    http_status = 422
+
+
 class WouldDeadlock(CoserverError):
     """Waiting for a result here would block what has to produce it."""
 
@@ -172,6 +182,12 @@ class JobLost(JobError):
     """Worker after worker died while running the job, and it may not be tried again."""
 
     code = "job-lost"
+
+
+class JobTimeout(JobError):
+    """An attempt took longer than its job's timeout; it counts as failed."""
+
+    code = "job-timeout"
 
 
 class ResultTimeout(JobError, TimeoutError):

@@ -15,6 +15,7 @@ from coserver.model.job import NewJob, Priority
 from coserver.model.retry import RetryPolicy
 from coserver.tasks.binding import using
 from coserver.tasks.declaration import AsyncTask, Task, task
+from coserver.tasks.options import options
 from coserver.tasks.registry import registry
 from coserver.tasks.retry import Retry
 from tests.tasks.conftest import Kept
@@ -164,11 +165,23 @@ def test_retries_become_a_policy() -> None:
     assert ever.policy('{"retries":1}') == RetryPolicy(1, 2.0, 8.0, (OSError,), (FileNotFoundError,))
 
 
+def test_a_timeout_is_the_tasks_own_unless_the_job_says_another() -> None:
+    @task(name="slow", timeout="2m", isolate=True)
+    def slow() -> None: ...
+
+    assert slow.isolate
+    assert slow.timeout(None) == slow.timeout('{"retries":1}') == 120.0
+    assert slow.timeout(options(timeout=5, retries=2).text()) == 5.0
+    assert slow.policy(options(timeout=5, retries=2).text()) == RetryPolicy(2)
+    assert slow.timeout("not JSON") == 120.0
+    assert at_module_level.timeout(None) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"timeout": "2m"}, "timeout= is not supported yet; leave it out"),
-        ({"isolate": True}, "isolate= is not supported yet"),
+        ({"timeout": "soon"}, "(timeout of a job)"),
+        ({"timeout": 0}, "cannot use 0 as the timeout of a job: it is over at once"),
         ({"on_lost": "ignore"}, 'on_lost is \'ignore\'; write "retry" or "fail"'),
         ({"priority": "urgent"}, 'write "high", "normal" or "low"'),
         ({"retries": -1}, "cannot use -1 as a number of retries"),

@@ -124,7 +124,7 @@ resize.options(unique="a")  # type: ignore[arg-type]  # pyright: ignore[reportAr
 resize.options(delay="1h").submit(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 resize.submit_many([send.bind("a")])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 number: int = resize.submit("a").result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-task(timeout="2m")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+task(timeout=[2])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 print(coserver.tusk)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
 
 

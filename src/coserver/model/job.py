@@ -220,7 +220,16 @@ class TakeOver(Struct, frozen=True, gc=False):
     started_at: int
 
 
-Outcome = Succeeded | Failed | Retry | Release | Cancelled | TakeOver
+class Crashed(Struct, frozen=True, gc=False):
+    """The process that ran it died of it, while its worker lives: charged with a crash, and back in line or, at its
+    limit, lost. `note` says how that process ended, with its last lines of output."""
+
+    id: int
+    claim: int
+    note: str
+
+
+Outcome = Succeeded | Failed | Retry | Release | Cancelled | TakeOver | Crashed
 
 
 class Progress(Struct, frozen=True, gc=False):

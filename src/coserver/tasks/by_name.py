@@ -33,7 +33,7 @@ def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said:
         return task._new_job(task.parameters.encode(args, kwargs), said)
     priority = Priority.NORMAL if said.priority is None else said.priority
     text = Parameters(name, _anything).encode(args, kwargs)
-    return NewJob(name, text, said.queue, priority, None, said.delay, None, said.retries)
+    return NewJob(name, text, said.queue, priority, None, said.delay, None, said.text())
 
 
 def _anything(*args, **kwargs):  # type: ignore[no-untyped-def]  # its annotations would be the task's

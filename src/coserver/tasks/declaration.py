@@ -32,6 +32,8 @@ from coserver.tasks.options import (
     queue_named,
     refuse_unbuilt,
     retry,
+    timeout_of,
+    timeout_over,
 )
 from coserver.tasks.registry import place, registry
 from coserver.tasks.retry import Retry
@@ -128,7 +130,8 @@ class Task(_Submittable[P, R_co]):
     """A declared task: `P` are the parameters of its function, `R` is what its job's result is.
 
     Made by `@task`, never directly. `name` is what jobs carry, `aliases` are former names, `queue` and `priority` where
-    its jobs go unless the submit says otherwise, `function` is what was declared.
+    its jobs go unless the submit says otherwise, `function` is what was declared, `isolate` says whether it runs in a
+    process of its own.
     """
 
     is_async: bool
@@ -145,6 +148,8 @@ class Task(_Submittable[P, R_co]):
         priority: Priority,
         policy: RetryPolicy,
         max_crashes: int,
+        timeout: float | None,
+        isolate: bool,
     ) -> None:
         functools.update_wrapper(cast(Any, self), function)
         self.function = function
@@ -153,7 +158,9 @@ class Task(_Submittable[P, R_co]):
         self.queue = queue
         self.priority = priority
         self.max_crashes = max_crashes
+        self.isolate = isolate
         self._policy = policy
+        self._timeout = timeout
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -178,16 +185,19 @@ class Task(_Submittable[P, R_co]):
         delay: units.Duration | None = None,
         queue: str | None = None,
         retries: int | Retry | None = None,
+        timeout: units.Duration | None = None,
         unique: None = None,
         connection: None = None,
     ) -> TaskWithOptions[P, R_co]:
         """Return the task with other options for its submits: `resize.options(priority="high").submit("a.png")`.
 
         `delay`: at the earliest this long after the submit ("10m", a timedelta or seconds). `retries`: instead of the
-        task's own. Raises `UsageError`.
+        task's own. `timeout`: how long an attempt may take, instead of the task's own. Raises `UsageError`.
         """
         refuse_unbuilt(f"submit {self.name}", {"unique": unique, "connection": connection})
-        return TaskWithOptions(self, options(priority=priority, delay=delay, queue=queue, retries=retries))
+        return TaskWithOptions(
+            self, options(priority=priority, delay=delay, queue=queue, retries=retries, timeout=timeout)
+        )
 
     # For the worker -----------------------------------------------------------------------------------------
 
@@ -207,6 +217,10 @@ class Task(_Submittable[P, R_co]):
         """Return when a job with these options (JSON text) is tried again."""
         return self._policy if options is None else policy_over(self._policy, options)
 
+    def timeout(self, options: str | None) -> float | None:
+        """Return how long an attempt of a job with these options (JSON text) may take, in seconds; None: no limit."""
+        return self._timeout if options is None else timeout_over(self._timeout, options)
+
     # For the calls above ------------------------------------------------------------------------------------
 
     def _task(self) -> Task[P, R_co]:
@@ -224,7 +238,7 @@ class Task(_Submittable[P, R_co]):
             None,
             said.delay,
             self.max_crashes,
-            said.retries,
+            said.text(),
         )
 
     def _submit(self, jobs: Sequence[NewJob]) -> list[Job[R_co]]:
@@ -309,8 +323,8 @@ def task(
     priority: PriorityName = "normal",
     retries: int | Retry = 0,
     on_lost: OnLost = "retry",
-    timeout: None = None,
-    isolate: Literal[False] = False,
+    timeout: units.Duration | None = None,
+    isolate: bool = False,
 ) -> Declare: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -322,15 +336,19 @@ def task(
     priority: PriorityName = "normal",
     retries: int | Retry = 0,
     on_lost: OnLost = "retry",
-    timeout: object = None,
-    isolate: object = False,
+    timeout: units.Duration | None = None,
+    isolate: bool = False,
 ) -> Any:
     """Declare a function as a task: `@task`, or `@task(queue="mail", retries=3)`.
 
     `name`: what jobs carry, by default `module:function`. `aliases`: former names, under which queued jobs still find
     it. `queue`, `priority`: where its jobs go. `retries`: how many attempts follow a failed first one, or a `Retry`.
     `on_lost`: what happens when a worker dies while running it, "retry" (so write it idempotent; three deaths are the
-    end) or "fail". An `async def` runs in the worker's loop, a plain `def` in a thread. Raises `UsageError`.
+    end) or "fail". `timeout`: how long an attempt may take ("2m", a timedelta or seconds); then it counts as failed.
+
+    An `async def` runs in the worker's loop, a plain `def` in a thread. With `isolate` either runs in a process beside
+    the worker, which can be killed: for what hogs the interpreter, may crash it, or must end at its timeout whatever
+    it does. Raises `UsageError`.
     """
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
@@ -338,7 +356,6 @@ def task(
         found: object = name if name is not None else _name_of(function)
         if not isinstance(found, str) or not found.strip() or not found.isprintable():
             raise UsageError(f"cannot declare {place(function)} as a task: {found!r} is no name")
-        refuse_unbuilt(f"declare task {found}", {"timeout": timeout, "isolate": isolate})
         if isinstance(aliases, str):
             raise UsageError(
                 f"cannot declare task {found}: aliases must be a list; write aliases=[{aliases!r}]"
@@ -354,6 +371,8 @@ def task(
             priority=priority_named(priority),
             policy=retry(retries).policy(),
             max_crashes=DEFAULT_MAX_CRASHES if on_lost == "retry" else 1,
+            timeout=None if timeout is None else timeout_of(timeout),
+            isolate=bool(isolate),
         )
         registry.add(made)
         return made
