@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import assert_never
 
-from coserver.errors import SchemaMismatch, StoreUnavailable
+from coserver.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from coserver.model.batch import Park, Wait
 from coserver.model.job import Cancelled, Failed, Outcome, Release, Retry, Succeeded, TakeOver
 from coserver.model.reconcile import Key, reconcile
@@ -56,10 +56,6 @@ PAUSES = (0.05, 2.0)
 """First and longest wait in seconds between attempts to reach the store."""
 PUT_OFF = 600.0
 """Seconds until a job runs again of which the store takes no end."""
-REFUSED = ("21", "22", "23", "54", "P0")
-"""Classes of SQLSTATE by which PostgreSQL says that what it was told cannot be stored."""
-REFUSALS = ("ConstraintError", "IntegrityError", "DataError", "MismatchError", "RangeError", "TooBigError")
-"""Exceptions by which SQLite's libraries say the same."""
 
 
 class Lanes:
@@ -432,10 +428,12 @@ class Lanes:
         """Carry one outcome; why it was refused, None when it was not."""
         try:
             brought = self._store.exchange(worker, [outcome], Want(0, (), ()))
-        except Exception as error:
-            if not _is_refusal(error):
-                raise
+        except StoreRefused as error:
             return error
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            return error  # it could not even be told
         self._recorded([outcome], brought.stale)
         return None
 
@@ -498,18 +496,3 @@ def _name(outcome: Outcome) -> str:
             return "handing over"
         case _:
             assert_never(outcome)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the store refuses what it was told, rather than being out of reach, full or locked."""
-    if not isinstance(error, StoreUnavailable):
-        return True  # what was told could not even be put into a statement
-    cause = error.__cause__
-    while cause is not None:
-        state = getattr(cause, "sqlstate", None)
-        if state is not None:
-            return str(state).startswith(REFUSED)
-        if type(cause).__name__ in REFUSALS:
-            return True
-        cause = cause.__cause__
-    return False

@@ -5,8 +5,9 @@ exactly one of them, and moves by one transaction. Everything here is synchronou
 a method blocks the calling thread for one short transaction, and each thread that calls uses a connection of its own
 (PostgreSQL) or the process's one writer (SQLite). Asynchronous callers bring a thread.
 
-All methods raise `StoreUnavailable` when the database cannot be reached or stays locked; a caller that does not know
-whether its transaction took effect asks: a worker by `held`, a producer cannot (and so submits again: at least once).
+All methods raise `StoreUnavailable` when the database cannot be reached or stays locked, and its kind `StoreRefused`
+when the database works but refuses what it was told, which will not change. A caller that does not know whether its
+transaction took effect asks: a worker by `held`, a producer cannot (and so submits again: at least once).
 
 Who is allowed to finish a job is decided by the fence (`model.job`): id, worker incarnation, claim number.
 

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo
 
-from coserver.errors import StoreUnavailable
+from coserver.errors import StoreRefused, StoreUnavailable
 from coserver.store.fork import watch_forks
 from coserver.store.session import Value
 from coserver.store.statements import statement
@@ -49,6 +49,9 @@ _SETTINGS = (
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
     f"SET statement_timeout = '{STATEMENT_SECONDS}s'; SET client_min_messages = warning"
 )
+
+_REFUSED = ("21", "22", "23", "54", "P0")
+"""Classes of SQLSTATE by which the server says that what it was told cannot be stored."""
 
 _inherited: list[psycopg.Connection[Any]] = []
 """What forked children found open."""
@@ -79,7 +82,8 @@ class Pool:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection; every error of the driver comes out as StoreUnavailable."""
+        """Lend a connection; every error of the driver comes out as StoreUnavailable, or as StoreRefused if it is about
+        what the server was told."""
         connection = self._take()
         try:
             yield connection
@@ -89,7 +93,12 @@ class Pool:
                 self._forget()
             else:
                 self._give(connection)
+            if _refuses(error):
+                raise self._refused(error) from error
             raise self.unavailable(error, "use") from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            connection.close()
+            raise self._refused(error) from error
         except BaseException:
             connection.close()
             raise
@@ -121,6 +130,10 @@ class Pool:
     def unavailable(self, error: Exception, verb: str) -> StoreUnavailable:
         """Say an error of the driver in words."""
         return StoreUnavailable(f"cannot {verb} the store {self._shown}: {_explain(error)}")
+
+    def _refused(self, error: Exception) -> StoreRefused:
+        text = _tail(" ".join(str(error).split()))
+        return StoreRefused(f"cannot record in the store {self._shown}: {text}; see what its tables allow")
 
     def _take(self) -> Connection:
         if self._closed:
@@ -197,6 +210,13 @@ def _sent(value: Value) -> Any:
             return int_array(list(value))
         return text_array([None if one is None else str(one) for one in value])
     return value
+
+
+def _refuses(error: psycopg.Error) -> bool:
+    """Whether an error is about what was told, rather than about the connection or the server."""
+    if error.sqlstate is None:  # the library's own: a NUL in a text, say
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate.startswith(_REFUSED)
 
 
 def _explain(error: Exception) -> str:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from coserver.errors import StoreUnavailable
+from coserver.errors import StoreRefused, StoreUnavailable
 from coserver.store.contract import SchemaStatus
-from coserver.store.driver import Busy, Database, Row, Trouble, connect
+from coserver.store.driver import Busy, Database, Refused, Row, Trouble, connect
 from coserver.store.fork import watch_forks
 from coserver.store.schema import check_version, schema_status
 from coserver.store.statements import Migration, migrations, statement
@@ -127,6 +127,8 @@ class SQLiteFile:
                         "see which one has a transaction open"
                     ) from None
                 time.sleep(0.0001 + 0.0008 * self._chance())
+            except Refused as refused:
+                raise StoreRefused(f"cannot record in the store {self.url}: {refused}") from refused
             except Trouble as trouble:
                 raise StoreUnavailable(f"cannot open the store {self.url}: {trouble}") from trouble
 
