@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from coserver.errors import InvalidArguments, StoreUnavailable
+from coserver.errors import InvalidArguments, StoreRefused, StoreUnavailable
 from coserver.model.job import Error, JobFilter, Priority, State, TaskDefaults
 from coserver.store import open_store
 from coserver.store.contract import Store
 from coserver.store.records import INLINE
+from tests.postgres import PASSWORD
 from tests.store_contract.helpers import (
     ERROR,
     QUEUE,
@@ -22,6 +23,7 @@ from tests.store_contract.helpers import (
     bad,
     claim,
     finish,
+    identity,
     job,
     join,
     ok,
@@ -338,3 +340,44 @@ def test_a_closed_store_says_so(store_url: str) -> None:
     for call in (lambda: store.submit([job()]), lambda: store.job(1), store.counts, store.probe, store.tick):
         with pytest.raises(StoreUnavailable, match="it was closed"):
             call()
+
+
+@pytest.mark.parametrize(
+    "number", [2**63, -(2**63) - 1, 10**22, -(10**5000)], ids=["2^63", "-2^63-1", "10^22", "-10^5000"]
+)
+def test_a_number_beyond_64_bits_is_no_jobs_id(store: Store, number: int) -> None:
+    [known] = store.submit([job()])
+    worker = join(store)
+    finish(store, worker, bad(claim(store, worker)[0]))
+    assert store.job(number) is None
+    assert store.retry([number]) == []
+    assert [info.id for info in store.jobs(JobFilter(), limit=5, before=number)] == (
+        [known] if number > 0 else []
+    )
+    assert store.retry([number, known]) == [known]
+
+
+def test_what_the_database_refuses_is_refused_and_not_unavailable(store: Store, raw: Raw) -> None:
+    """The same store goes on at once."""
+    for refused in (
+        lambda: store.submit([job(max_crashes=2**70)]),
+        lambda: store.submit([job(), job(max_crashes=2**70)]),
+        lambda: store.submit([job(options="a\ud800")]),
+        lambda: store.register(identity("a\ud800"), lease=60),
+    ):
+        with pytest.raises(StoreRefused, match=r"cannot record in the store .*; (see|it takes) ") as caught:
+            refused()
+        assert PASSWORD not in str(caught.value)
+    assert store.jobs(JobFilter(), limit=5) == []
+    worker = join(store)
+    store.submit([job(), job()])
+    one, two = claim(store, worker)
+    raw(
+        "INSERT INTO coserver_done (id, state, priority, claim, attempt, crashes, created_at, finished_at, task) "
+        "VALUES (?, 10, 1, 0, 0, 0, 1, 1, 'somebody')",
+        one.id,
+    )
+    with pytest.raises(StoreRefused):
+        finish(store, worker, ok(one), ok(two))
+    assert finish(store, worker, ok(two)).stale == []
+    assert [held.id for held in store.held(worker)] == [one.id]

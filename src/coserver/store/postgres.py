@@ -58,6 +58,7 @@ from coserver.store.contract import (
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.pool import STATEMENT_SECONDS, Connection, Pool, Row, int_array, queue_up, run, text_array
 from coserver.store.records import (
+    IDS,
     INLINE,
     KEEP_WORKERS,
     UPKEEP_PER_EXCHANGE,
@@ -65,11 +66,13 @@ from coserver.store.records import (
     Freed,
     Reject,
     Route,
+    below,
     by_place,
     check_new,
     job_info,
     judge,
     listing,
+    possible,
     route,
     sort_outcomes,
 )
@@ -220,6 +223,8 @@ class PostgresStore:
             return [row[0] for row in cursor.fetchall()]
 
     def job(self, id: int) -> JobInfo | None:
+        if id not in IDS:
+            return None
         rows = self._run("job", id=id)
         return job_info(rows[0]) if rows else None
 
@@ -230,7 +235,7 @@ class PostgresStore:
             queue=where.queue,
             task=where.task,
             limit=limit,
-            before=before,
+            before=below(before),
         )
         return [job_info(row) for row in rows]
 
@@ -242,7 +247,7 @@ class PostgresStore:
 
     def retry(self, ids: Sequence[int]) -> list[int]:
         with self._pool.connection() as connection:
-            rows = run(self._ready(connection), "revive", {"ids": int_array(list(ids))})
+            rows = run(self._ready(connection), "revive", {"ids": int_array(possible(ids))})
             self._rouse(connection, len(rows))
             return sorted(row[0] for row in rows)
 
@@ -508,6 +513,8 @@ class PostgresStore:
         return waiting_of(self._run("waiting", groups=GROUPS, cap=MANY_WAITING + 1))
 
     def standing(self, id: int, tasks: Sequence[str]) -> Standing | None:
+        if id not in IDS:
+            return None
         return standing_of(self._run("standing", id=id, tasks=text_array(list(tasks)), cap=MANY + 1))
 
 

@@ -39,6 +39,9 @@ UPKEEP_PER_EXCHANGE = 100
 KEEP_WORKERS = 7 * 86_400_000_000
 """Incarnations that ended longer ago (µs) are forgotten."""
 
+IDS = range(-(2**63), 2**63)
+"""What the databases can hold as an id; a number beyond is nobody's."""
+
 by_place = itemgetter(7, 10)
 """The order of claimed rows: priority, then place in line."""
 
@@ -252,6 +255,16 @@ def listing(where: JobFilter) -> Literal["jobs", "jobs_running", "jobs_unsuccess
     if states and min(states) > State.SUCCEEDED:
         return "jobs_unsuccessful"
     return "jobs"
+
+
+def possible(ids: Iterable[int]) -> list[int]:
+    """Those of `ids` that a job can have."""
+    return [number for number in ids if number in IDS]
+
+
+def below(before: int | None) -> int | None:
+    """The bound of a page as the databases can read it."""
+    return None if before is None else min(max(before, IDS[0]), IDS[-1])
 
 
 def job_info(row: Sequence[Any]) -> JobInfo:

@@ -50,12 +50,14 @@ from coserver.store.driver import Database, Row
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.group import GroupCommit
 from coserver.store.records import (
+    IDS,
     INLINE,
     KEEP_WORKERS,
     UPKEEP_PER_EXCHANGE,
     Batch,
     Freed,
     Reject,
+    below,
     by_place,
     check_new,
     due_at,
@@ -63,6 +65,7 @@ from coserver.store.records import (
     json_text,
     judge,
     listing,
+    possible,
     readable,
     route,
     sort_outcomes,
@@ -164,6 +167,8 @@ class SQLiteStore:
         return before
 
     def job(self, id: int) -> JobInfo | None:
+        if id not in IDS:
+            return None
         rows = self._file.read("job", id=id)
         return job_info(rows[0]) if rows else None
 
@@ -174,7 +179,7 @@ class SQLiteStore:
             queue=where.queue,
             task=where.task,
             limit=limit,
-            before=before,
+            before=below(before),
         )
         return [job_info(row) for row in rows]
 
@@ -186,7 +191,7 @@ class SQLiteStore:
 
     def retry(self, ids: Sequence[int]) -> list[int]:
         def body(database: Database) -> tuple[list[int], list[str]]:
-            rows = database.all(_sql("revivable"), {"ids": dumps(list(ids))})
+            rows = database.all(_sql("revivable"), {"ids": dumps(possible(ids))})
             if not rows:
                 return [], []
             revived = [row[0] for row in rows]
@@ -541,6 +546,8 @@ class SQLiteStore:
         return waiting_of(self._file.read("waiting", groups=GROUPS, cap=MANY_WAITING + 1))
 
     def standing(self, id: int, tasks: Sequence[str]) -> Standing | None:
+        if id not in IDS:
+            return None
         rows = self._file.read(
             "standing", id=id, tasks=dumps(list(tasks)), cap=MANY + 1, now=self._clock.wall()
         )
