@@ -1,127 +1,151 @@
-"""`make bench`, or `python -m bench [--quick] [--only sqlite|postgresql] [--out FILE]`.
+"""`make bench`, or `python -m bench [--quick] [--only NAME,…] [--no-peers] [--markdown PAGE]`.
 
-Every run makes each measurement once, ours and the bare loop's in turn, so that slow drift of the machine meets all of
-them alike; the table shows medians.
+Names are those of contestants (coserver, bare, pgqueuer, huey-sqlite, huey-redis, dramatiq, celery, procrastinate, rq),
+of databases (sqlite, postgresql) and of groups (drain, submit, start, idle, crash).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import shutil
+import signal
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import bare, machine, ours
+from bench import bare, machine, ours, runner
 from bench.databases import Database, Postgres, SQLite
-from bench.report import Measurement, Report
+from bench.peers import contestant as peers
+from bench.peers.catalogue import PEERS, Peer
+from bench.report import Report
+from bench.scenario import GROUPS, Contestant, Sizes
+from bench.tables import facts, markdown, remarks, replaced, tables, text
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+DATABASES = ("sqlite", "postgresql")
+US = ("coserver", "bare")
+QUICK = 0.1
+BELOW = 100
+"""Columns of a terminal that does not say how wide it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much is measured."""
+class Choice:
+    """What is measured: databases and contestants of our own, peers, groups."""
 
-    runs: int
-    jobs: int
-    singles: int
-    waits: int
-    rate: float
+    databases: tuple[str, ...]
+    us: tuple[str, ...]
+    peers: tuple[Peer, ...]
+    groups: tuple[str, ...]
 
 
-FULL = Sizes(runs=5, jobs=60_000, singles=2_000, waits=300, rate=50.0)
-QUICK = Sizes(runs=1, jobs=1_000, singles=50, waits=10, rate=50.0)
+def choose(only: Sequence[str], *, with_peers: bool) -> Choice:
+    """Return what `--only` means: of each kind all, unless names of that kind are given. ValueError for others."""
+    known = {peer.key: peer for peer in PEERS}
+    for name in only:
+        if name not in (*DATABASES, *US, *known, *GROUPS):
+            raise ValueError(
+                f"cannot measure {name!r}: known are {', '.join((*DATABASES, *US, *known, *GROUPS))}"
+            )
+    whom = [name for name in only if name in (*US, *known)]
+    return Choice(
+        tuple(name for name in DATABASES if name in only) or DATABASES,
+        tuple(name for name in US if name in whom or not whom),
+        tuple(peer for key, peer in known.items() if with_peers and (key in whom or not whom)),
+        tuple(name for name in GROUPS if name in only) or GROUPS,
+    )
 
 
 def main() -> int:
     """Measure and print; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a first impression in seconds")
-    parser.add_argument("--only", choices=["sqlite", "postgresql"], help="measure one database")
-    parser.add_argument("--runs", type=int, help="how often each number is measured")
-    parser.add_argument("--out", type=Path, help="also write every measurement to this file, as JSON lines")
-    given = parser.parse_args()
-    sizes = QUICK if given.quick else FULL
-    if given.runs is not None:
-        sizes = Sizes(given.runs, sizes.jobs, sizes.singles, sizes.waits, sizes.rate)
+    given = _parser().parse_args()
+    if given.read is not None:
+        with given.read.open() as file:
+            report = Report.read(file)
+        return _show(report, given.markdown)
+    try:
+        choice = choose(given.only, with_peers=not given.no_peers)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    sizes = Sizes().scaled(given.scale or (QUICK if given.quick else 1))
+    sizes = replace(sizes, runs=given.runs or (1 if given.quick else sizes.runs))
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that all that was started ends
     with ExitStack() as stack:
-        out = stack.enter_context(given.out.open("w")) if given.out else None
+        report = Report(stack.enter_context(given.out.open("w")) if given.out else None)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coserver-bench-")))
-        report = Report(out)
-        about = machine.describe(directory)
-        report.line({"kind": "machine", **about})
-        _print_facts("machine", about)
-        databases: list[Database] = []
-        if given.only != "postgresql":
-            databases.append(SQLite(directory))
-        if given.only != "sqlite":
-            databases.append(Postgres())
-        for database in databases:
-            stack.callback(database.close)
-            facts = database.settings(database.fresh())
-            report.line({"kind": "database", "database": database.name, **facts})
-            _print_facts(database.name, facts)
-        _print_facts(
-            "each number",
-            {
-                "jobs to drain": f"{sizes.jobs:,}",
-                "concurrency": str(ours.CONCURRENCY),
-                "runs": str(sizes.runs),
-                "load for latency": f"{sizes.waits} jobs at {sizes.rate:.0f}/s",
-            },
-        )
-        for run in range(1, sizes.runs + 1):
-            for database in databases:
-                print(f"run {run} of {sizes.runs}: {database.name}", file=sys.stderr, flush=True)
-                _measure(report, database, run, sizes)
-    print()
-    print(report.table())
+        report.tell("machine", machine.describe(directory))
+        contestants = _contestants(stack, directory, report, choice, sizes)
+        runner.measure(report, contestants, choice.groups, sizes.runs, say=_say)
+    return _show(report, given.markdown)
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, names = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=summary, epilog=names)
+    parser.add_argument("--quick", action="store_true", help="one run of a tenth: a first impression")
+    parser.add_argument(
+        "--runs", type=int, help=f"how often each figure is measured (default {Sizes().runs})"
+    )
+    parser.add_argument("--scale", type=float, help="the part of the jobs and times that is measured")
+    parser.add_argument(
+        "--only", type=lambda names: names.split(","), default=[], metavar="NAME,…", help="measure only these"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="coserver and the hand-written loops alone")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write every figure to this file, as JSON lines"
+    )
+    parser.add_argument(
+        "--read", type=Path, metavar="FILE", help="show what --out wrote, and measure nothing"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="put the tables into this page as well")
+    return parser
+
+
+def _contestants(
+    stack: ExitStack, directory: Path, report: Report, choice: Choice, sizes: Sizes
+) -> list[Contestant]:
+    """Start what is needed, tell the report of it, and return who can be measured."""
+    made: list[Contestant] = []
+    databases: list[Database] = []
+    if "sqlite" in choice.databases:
+        databases.append(SQLite(directory))
+    if "postgresql" in choice.databases:
+        databases.append(Postgres())
+    for database in databases:
+        stack.callback(database.close)
+        report.tell(database.name, database.settings(database.fresh()))
+        if "coserver" in choice.us:
+            made.append(ours.contestant(database, sizes))
+        if "bare" in choice.us:
+            made += bare.contestants(database, sizes)
+    chosen = [
+        peer for peer in choice.peers if peer.store == "Redis" or peer.store.lower() in choice.databases
+    ]
+    return made + peers.contestants(stack, directory, report, chosen, databases, sizes, say=_say)
+
+
+def _show(report: Report, page: Path | None) -> int:
+    print("\n".join(facts(report)), end="\n\n")
+    print(text(tables(report), shutil.get_terminal_size((BELOW, 24)).columns), end="\n\n")
+    print("\n".join(remarks(report)))
+    if page is not None:
+        page.write_text(replaced(page.read_text(), markdown(report), begin=BEGIN, end=END))
     return 0
 
 
-def _measure(report: Report, database: Database, run: int, sizes: Sizes) -> None:
-    name = database.name
-
-    def rate(what: str, by: str, value: float) -> None:
-        report.add(Measurement(name, what, by, run, value, "jobs/s"))
-
-    url = database.fresh()
-    rate("enqueue, one commit each", "coserver", ours.enqueue_single(url, sizes.singles))
-    url = _prepared(database)
-    rate("enqueue, one commit each", "bare", bare.enqueue_single(name, url, sizes.singles))
-    url = database.fresh()
-    rate("enqueue, 1000 per commit", "coserver", ours.enqueue_bulk(url, sizes.jobs))
-    rate("drain, 1 process", "coserver", ours.drain(database, url, sizes.jobs, processes=1))
-    url = _prepared(database)
-    rate("enqueue, 1000 per commit", "bare", bare.enqueue_bulk(name, url, sizes.jobs))
-    rate("drain, 1 process", "bare", bare.drain(name, url, sizes.jobs))
-    for plain, processes, what in (
-        (False, 2, "drain, 2 processes"),
-        (True, 1, "drain plain functions, 1 process"),
-        (True, 2, "drain plain functions, 2 processes"),
-    ):
-        url = database.fresh()
-        ours.enqueue_bulk(url, sizes.jobs, plain=plain)
-        rate(what, "coserver", ours.drain(database, url, sizes.jobs, processes=processes))
-    for by, values in (
-        ("coserver", ours.latency(database.fresh(), sizes.waits, sizes.rate)),
-        ("bare", bare.latency(name, _prepared(database), sizes.waits, sizes.rate)),
-    ):
-        for what, value in zip(("p50", "p95", "p99"), ours.percentiles(values), strict=True):
-            report.add(Measurement(name, f"enqueue to start, {what}", by, run, value, "ms"))
+def _say(text: str) -> None:
+    print(f"{math.floor(time.monotonic() - _BEGUN):5} s  {text}", file=sys.stderr, flush=True)
 
 
-def _prepared(database: Database) -> str:
-    url = database.fresh()
-    by_hand = bare.loop(database.name, url)
-    by_hand.prepare()
-    by_hand.close()
-    return url
-
-
-def _print_facts(title: str, facts: dict[str, str]) -> None:
-    print(f"{title}: " + "; ".join(f"{name} {value}" for name, value in facts.items()))
-
+_BEGUN = time.monotonic()
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -32,6 +32,9 @@ class Database(Protocol):
     def settings(self, url: str) -> dict[str, str]:
         """Return the version and the settings that decide over durability, as the database itself states them."""
 
+    def empty(self) -> str:
+        """Make a database without any table; return its URL."""
+
     def connect(self, url: str) -> Any:
         """Return a plain connection in autocommit mode with an `execute`."""
 
@@ -49,9 +52,10 @@ class SQLite:
         self._numbers = itertools.count(1)
 
     def fresh(self) -> str:
-        url = f"sqlite:{self._directory / f'store{next(self._numbers)}.db'}"
-        _migrate(url)
-        return url
+        return _migrated(self.empty())
+
+    def empty(self) -> str:
+        return f"sqlite:{self._directory / f'store{next(self._numbers)}.db'}"
 
     def settings(self, url: str) -> dict[str, str]:
         connection = self.connect(url)
@@ -82,9 +86,10 @@ class Postgres:
         self._server = Server(DURABLE)
 
     def fresh(self) -> str:
-        url = self._server.create(schema=False)
-        _migrate(url)
-        return url
+        return _migrated(self.empty())
+
+    def empty(self) -> str:
+        return self._server.create(schema=False)
 
     def settings(self, url: str) -> dict[str, str]:
         with self.connect(url) as connection:
@@ -106,7 +111,8 @@ class Postgres:
         self._server.close()
 
 
-def _migrate(url: str) -> None:
+def _migrated(url: str) -> str:
     store = open_store(url)
     store.migrate()
     store.close()
+    return url
