@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -272,9 +272,17 @@ if then == "stay":
 """
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    """Where a child writes its number; it does not outlive the test."""
+    path = tmp_path / "child"
+    yield path
+    if path.exists() and lives(int(path.read_text())):
+        os.kill(int(path.read_text()), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("how", ["child", "daemon", "closed"])
-def test_nothing_is_left_behind_by_a_program_that_ends(tmp_path: Path, how: str) -> None:
-    file = tmp_path / "child"
+def test_nothing_is_left_behind_by_a_program_that_ends(file: Path, how: str) -> None:
     result = python(LEAVE, str(file), how, "end")
     assert result["stdout"] == "left\n"
     until(lambda: not lives(int(file.read_text())), "the child is gone")
@@ -282,9 +290,7 @@ def test_nothing_is_left_behind_by_a_program_that_ends(tmp_path: Path, how: str)
 
 
 @pytest.mark.parametrize("how", ["child", "daemon"])
-def test_nothing_is_left_behind_by_a_program_out_of_time(tmp_path: Path, how: str) -> None:
-    file = tmp_path / "child"
-
+def test_nothing_is_left_behind_by_a_program_out_of_time(file: Path, how: str) -> None:
     async def body() -> None:
         with pytest.raises(CommandTimeout):
             await command([PYTHON, "-c", LEAVE, str(file), how, "stay"], timeout=2.0)
@@ -295,9 +301,7 @@ def test_nothing_is_left_behind_by_a_program_out_of_time(tmp_path: Path, how: st
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_n7_a_cancelled_job_ends_its_program(tmp_path: Path, times: int) -> None:
-    file = tmp_path / "child"
-
+def test_n7_a_cancelled_job_ends_its_program(file: Path, times: int) -> None:
     async def body() -> None:
         running = asyncio.create_task(command([PYTHON, "-c", LEAVE, str(file), "child", "stay"]))
         await auntil(number_in(file), "the program runs")
