@@ -176,5 +176,6 @@ def status(**more: Any) -> dict[str, Any]:
         ],
         "unowned": [],
         "jobs": {"queued": 3, "running": 0, "succeeded": 12},
+        "unserved": [],
         "store": {"state": "ok", "trouble": None},
     } | more

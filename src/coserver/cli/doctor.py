@@ -8,7 +8,8 @@ import shutil
 import socket
 import sqlite3
 import sys
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +18,13 @@ import click
 
 from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
 from coserver.cli.others import dangers, obstacles
+from coserver.cli.status import UNSERVED
 from coserver.cli.table import Colour, colourful, paint
 from coserver.config import Site
 from coserver.errors import CoserverError, NotRunning
 from coserver.model.address import TcpAddress
+from coserver.model.why import Unserved
+from coserver.model.why_words import mend, says_of_group
 
 Verdict = Literal["ok", "note", "bad"]
 _COLOURS: dict[Verdict, Colour] = {"ok": "green", "note": "yellow", "bad": "red"}
@@ -149,6 +153,7 @@ def _store(site: Site) -> Iterator[Finding]:
 
     try:
         where = parse_url(site.store)
+    from coserver.store.inquiry import ask_all
         if isinstance(where, SQLiteUrl):
             kind = _filesystem(Path(where.path))
             if kind in NETWORK_FILESYSTEMS:
@@ -167,6 +172,7 @@ def _store(site: Site) -> Iterator[Finding]:
             store.close()
     except CoserverError as error:
         yield Finding("bad", "store", str(error))
+            waiting = ask_all(store) if found.version == found.latest else []
         return
     if found.version > found.latest:
         yield Finding(
@@ -186,6 +192,16 @@ def _store(site: Site) -> Iterator[Finding]:
 
 def _filesystem(path: Path) -> str:
     best, kind = -1, ""
+    yield from _waiting(waiting)
+
+
+def _waiting(found: Sequence[Unserved]) -> Iterator[Finding]:
+    """Jobs that nobody takes."""
+    now = time.time_ns() // 1000
+    for one in found[:UNSERVED]:
+        yield Finding("note", "jobs", f"{says_of_group(one, now)}; {mend(one.cause)}")
+    if len(found) > UNSERVED:
+        yield Finding("note", "jobs", f"and {len(found) - UNSERVED} more such groups")
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, found, *_ = line.split()
         if path.is_relative_to(mount) and len(mount) > best:

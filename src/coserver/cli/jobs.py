@@ -20,6 +20,7 @@ from coserver.cli.context import (
     say,
 )
 from coserver.cli.services import Duration
+from coserver.cli.why import why_as_dict, why_in_words
 from coserver.cli.table import Column, duration
 from coserver.client import Client
 from coserver.errors import InvalidArguments, JobError, ResultGone, UnknownName, UnknownTask, UsageError
@@ -243,11 +244,9 @@ def _stored(text: str) -> Any:
 
 
 def _iso(at: int | None) -> str | None:
-    return (
-        None
-        if at is None
-        else datetime.fromtimestamp(at / 1e6).astimezone().isoformat(timespec="milliseconds")
-    )
+    from coserver.host.log_text import timestamp
+
+    return None if at is None else timestamp(at)
 
 
 @jobs.command()
@@ -257,13 +256,13 @@ def _iso(at: int | None) -> str | None:
 def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
     """Show all that is known of one job."""
     with _client(surroundings) as client:
-        info = client.look(id)
-    if info is None:
+        found = client.why(id)
+    if found is None:
         raise ResultGone(
             f"cannot find job {id}: its record was pruned, or it never was; see `coserver jobs list`"
         )
     if as_json:
-        put_json(_as_dict(info))
+        put_json(_as_dict(info) | {"why": None if info.state.final else why_as_dict(found)})
         return
     put_text(f"job {info.id}  {info.task}  {info.state.name.lower()}", colour="bold")
     shown = _as_dict(info)
@@ -272,6 +271,7 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
         "priority",
         "attempt",
         "crashes",
+    info = found.job
         "worker",
         "created_at",
         "run_at",
@@ -290,6 +290,8 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]…")
+    if not info.state.final:
+        put_text(f"  {'why':12} {why_in_words(found)}")
 @click.option("--failed", "all_failed", is_flag=True, help="All failed and lost jobs.")
 @click.option("--task", metavar="NAME", help="With --failed: only of this task.")
 @click.option("--queue", metavar="NAME", help="With --failed: only of this queue.")

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "logs": ("logs", "logs", "Show what processes have printed."),
     "run": ("run", "run", "Run a command in the environment of the site."),
     "jobs": ("jobs", "jobs", "Submit, list, show and retry jobs."),
+    "why": ("why", "why", "Say why a job waits, and what mends it."),
     "config": ("config", "config", "Check and show the configuration."),
     "db": ("db", "db", "Look at the store's tables and bring them up to date."),
     "doctor": ("doctor", "doctor", "Look for what is wrong with site and machine."),

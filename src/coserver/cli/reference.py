@@ -63,6 +63,9 @@ STATUS = {
     "jobs.STATE": "How many jobs are in that state: "
     + ", ".join(f"`{state.name.lower()}`" for state in State)
     + "; finished ones since the store was made. `jobs` is null while the store cannot be asked.",
+    "unserved[]": "Waiting jobs that no live worker takes, by `state` (`new` or `queued`), `queue` (null for new ones) "
+    "and `task`: their `number` (counted up to 1,001), the `oldest` and `since` when it waits (µs since 1970 UTC), the "
+    "`cause` as in `why`, what that `says`, and the `mend`. Empty while the store cannot be asked.",
     "store.state": "`ok` or `unavailable`.",
     "store.trouble": "What is wrong with it, or null.",
 }

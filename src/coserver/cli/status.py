@@ -30,6 +30,9 @@ COLUMNS = (
     Column("", spare=0),
 )
 
+UNSERVED = 3
+"""How many groups of jobs that nobody takes are told."""
+
 
 @click.command()
 @json_option
@@ -66,6 +69,11 @@ def print_status(answer: dict[str, Any]) -> None:
     else:
         words = [f"{count} {state}" for state, count in answer["jobs"].items() if count]
         put_text(f"jobs: {', '.join(words) or 'none yet'}")
+    for group in answer["unserved"][:UNSERVED]:
+        put_text(f"unserved: {group['says']}; {group['mend']}")
+    more = len(answer["unserved"]) - UNSERVED
+    if more > 0:
+        put_text(f"unserved: and {more} more such groups; `coserver status --json` lists them")
     for service in answer["services"]:
         for held in service["held_stopped"]:
             say(f"{held['name']} is held stopped by {held['by']}; `coserver start {held['name']}` ends that")

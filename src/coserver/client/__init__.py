@@ -23,8 +23,11 @@ from coserver.client.waiting import Watch
 from coserver.errors import ResultTimeout, StoreUnavailable, UsageError
 from coserver.model import units
 from coserver.model.job import Counts, JobFilter, JobInfo, NewJob, State
+from coserver.model.why import Unserved
+from coserver.model.why_words import Why
 from coserver.store import open_store
 from coserver.store.contract import Opener, Store
+from coserver.store.inquiry import ask, ask_all
 from coserver.tasks.by_name import job_by_name
 from coserver.tasks.handle import Job
 from coserver.tasks.options import PriorityName, options
@@ -172,6 +175,25 @@ class Client:
         return await self._in_thread(lambda: self.retry(ids))
 
     def close(self) -> None:
+    def why(self, id: int) -> Why | None:
+        """Return why a job is where it is: one cause from a fixed list, in words, and what mends it.
+
+        None when there is no such job (any more).
+        """
+        return ask(self._opened(), id)
+
+    async def awhy(self, id: int) -> Why | None:
+        """As `why`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.why(id))
+
+    def unserved(self) -> list[Unserved]:
+        """Return the groups of waiting jobs that no live worker takes, each with its cause, the oldest first."""
+        return ask_all(self._opened())
+
+    async def aunserved(self) -> list[Unserved]:
+        """As `unserved`, without blocking the event loop."""
+        return await self._in_thread(self.unserved)
+
         """Close the store's connections and end the client's threads. Whoever still waits gets `StoreUnavailable`."""
         with self._lock:
             self._closed = True

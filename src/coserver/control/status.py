@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from coserver import __version__
@@ -13,6 +14,8 @@ from coserver.model.address import url
 from coserver.model.job import Counts, State
 from coserver.model.names import Target
 from coserver.model.service import End, Slot
+from coserver.model.why import Unserved
+from coserver.model.why_words import mend, says_of_group, word
 from coserver.runtime.clock import boot_now
 from coserver.runtime.node import Node
 
@@ -70,7 +73,7 @@ class Figures:
 
 async def status(node: Node, figures: Figures) -> dict[str, Any]:
     """Describe the site as this node sees it."""
-    counts = await node.upkeep.counts()
+    tally = await node.upkeep.tally()
     now = boot_now()
     intents = node.state.intents()
     services: list[dict[str, Any]] = []
@@ -112,7 +115,8 @@ async def status(node: Node, figures: Figures) -> dict[str, Any]:
         and node.upkeep.trouble is None,
         "services": services,
         "unowned": sorted(pid for pid, _ in await node.unowned()),
-        "jobs": _jobs(counts),
+        "jobs": None if tally is None else _jobs(tally.counts),
+        "unserved": [] if tally is None else _unserved(tally.unserved),
         "store": {"state": "unavailable" if node.upkeep.trouble else "ok", "trouble": node.upkeep.trouble},
     }
 
@@ -121,6 +125,24 @@ def _jobs(counts: Counts | None) -> dict[str, int] | None:
     if counts is None:
         return None
     return {state.name.lower(): counts.by_state.get(state, 0) for state in _SHOWN}
+def _unserved(found: Sequence[Unserved]) -> list[dict[str, Any]]:
+    now = time.time_ns() // 1000
+    return [
+        {
+            "state": one.group.state.name.lower(),
+            "queue": one.group.queue,
+            "task": one.group.task,
+            "number": one.group.number,
+            "oldest": one.group.oldest,
+            "since": one.group.since,
+            "cause": word(one.cause),
+            "says": says_of_group(one, now),
+            "mend": mend(one.cause),
+        }
+        for one in found
+    ]
+
+
 
 
 def _process(

@@ -21,15 +21,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from coserver.errors import CoserverError
 from coserver.model.job import Counts, State
+from coserver.model.why import Unserved
 from coserver.runtime.started import read_started
 from coserver.store.contract import Listener, Rescue, Store
+from coserver.store.inquiry import ask_all
 
 log = logging.getLogger("coserver.store")
 
@@ -56,6 +58,14 @@ class Death:
         """The store knows."""
         if self.file is not None:
             self.file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The store's jobs at one moment: how many are in each state, and the groups that nobody takes."""
+
+    counts: Counts
+    unserved: Sequence[Unserved]
 
 
 class Upkeep:
@@ -88,8 +98,8 @@ class Upkeep:
         self._renew_at = self._tick_at = 0.0
         self._store: Store | None = None
         self._deaths: deque[Death] = deque()
-        self._askers: deque[Future[Counts]] = deque()
-        self._counted: tuple[float, Counts] | None = None
+        self._askers: deque[Future[Tally]] = deque()
+        self._counted: tuple[float, Tally] | None = None
         self._bell = threading.Event()
         self._leaving = False
         self._trouble: str | None = None
@@ -124,9 +134,9 @@ class Upkeep:
         """Why the store cannot be used just now, or None."""
         return self._trouble
 
-    async def counts(self, *, patience: float = 1.0) -> Counts | None:
-        """Count jobs by state, at most a second old; None when the store does not answer in time."""
-        asked: Future[Counts] = Future()
+    async def tally(self, *, patience: float = 1.0) -> Tally | None:
+        """Count the jobs, at most a second old; None when the store does not answer in time."""
+        asked: Future[Tally] = Future()
         self._askers.append(asked)
         self._bell.set()
         try:
@@ -227,7 +237,7 @@ class Upkeep:
         if not self._askers:
             return
         if self._counted is None or now - self._counted[0] > COUNTS_KEPT:
-            self._counted = (now, store.counts())
+            self._counted = (now, Tally(store.counts(), ask_all(store)))
         while self._askers:
             asked = self._askers.popleft()
             if asked.set_running_or_notify_cancel():
