@@ -113,6 +113,7 @@ CREATE TABLE coserver_queue (
     paused_at bigint,
     paused_by text
 );
+CREATE INDEX coserver_queue_paused ON coserver_queue (name) WHERE paused_at IS NOT NULL;
 
 -- What the workers say of their tasks: routing reads it.
 CREATE TABLE coserver_task (
@@ -163,12 +164,14 @@ CREATE TABLE coserver_progress (
     at       bigint NOT NULL
 );
 
--- Declared limits: `running` jobs at once, `starts` in any `period` µs.
+-- Declared limits: `running` jobs at once, `starts` in any `period` µs. `closed`: admits nobody yet, because what runs is
+-- still being counted.
 CREATE TABLE coserver_limit (
     name    text NOT NULL PRIMARY KEY,
     running integer,
     starts  integer,
-    period  bigint
+    period  bigint,
+    closed  smallint NOT NULL DEFAULT 0
 );
 
 -- Who holds a slot of which limit key. `job` NULL: it began at `started_at` and is over, but counts for the rate.
@@ -180,3 +183,12 @@ CREATE TABLE coserver_slot (
 );
 CREATE UNIQUE INDEX coserver_slot_held ON coserver_slot (job, key) WHERE job IS NOT NULL;
 CREATE INDEX coserver_slot_key ON coserver_slot (key, started_at);
+
+-- Limit keys that somebody has to look at, and when: a slot came free, a job came to wait, a rate lets the next one in.
+CREATE TABLE coserver_gate (
+    id  bigint NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text NOT NULL,
+    at  bigint NOT NULL
+);
+CREATE INDEX coserver_gate_at  ON coserver_gate (at);
+CREATE INDEX coserver_gate_key ON coserver_gate (key);

@@ -1,0 +1,2 @@
+-- The declared limits.
+SELECT name, running, starts, period, closed FROM coserver_limit ORDER BY name

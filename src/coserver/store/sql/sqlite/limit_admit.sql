@@ -1,0 +1,5 @@
+-- Jobs that got a slot go on: to the next limit in `keys`, or, where that is NULL, into their lines.
+UPDATE coserver_job AS j
+   SET flags = j.flags | 4, state = CASE WHEN o.key IS NULL THEN 5 ELSE 3 END, blocked_on = o.key
+  FROM (SELECT i.value AS id, json_extract(:keys, '$[' || i.key || ']') AS key FROM json_each(:ids) i) AS o
+ WHERE j.id = o.id AND j.state = 3
