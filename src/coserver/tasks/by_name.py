@@ -1,19 +1,28 @@
-"""Submitting by a task's name, where its function may not be known."""
+"""Submitting by a task's name, where its function may not be known.
+
+Theory. A name that this process does not know may be the name of another program's task, so it is stored, and waits
+for a worker that provides it. But of a module that has declared tasks here all names are known: `shop.jobs:reprot` is
+a slip when `shop.jobs:report` is there, and is refused at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coserver.errors import UsageError
+from coserver.errors import UnknownTask, UsageError
 from coserver.model.job import NewJob, Priority
+from coserver.model.names import suggestion
 from coserver.tasks.arguments import Parameters
 from coserver.tasks.options import Options
 from coserver.tasks.registry import registry
 
 
 def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said: Options) -> NewJob:
-    """Return the job that calls a task by its name. Raises `InvalidArguments`, and `UsageError` for no name at all.
+    """Return the job that calls a task by its name.
+
+    Raises `InvalidArguments`, `UnknownTask` when its module is known here and declares no such task, and `UsageError`
+    for no name at all.
 
     A registered task is checked against its signature and gives its defaults. Of any other one only JSON's own types
     are accepted, and what is left open (queue, crashes) its workers decide.
@@ -31,9 +40,23 @@ def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said:
     task = registry.get(name)
     if task is not None:
         return task._new_job(task.parameters.encode(args, kwargs), said)
+    _refuse_slip(name)
     priority = Priority.NORMAL if said.priority is None else said.priority
     text = Parameters(name, _anything).encode(args, kwargs)
     return NewJob(name, text, said.queue, priority, None, said.delay, None, said.text())
+
+
+def _refuse_slip(name: str) -> None:
+    module, colon, _ = name.partition(":")
+    if not colon:
+        return
+    declared = [known for known in registry.names() if known.startswith(f"{module}:")]
+    # An alias may name a module that is no more, and others of its tasks may have gone elsewhere.
+    if any(task.name in declared for known in declared if (task := registry.get(known)) is not None):
+        raise UnknownTask(
+            f"cannot submit {name}: {module} is imported here and declares no such task{suggestion(name, declared)}; "
+            f"it has {', '.join(declared[:5])}"
+        )
 
 
 def _anything(*args, **kwargs):  # type: ignore[no-untyped-def]  # its annotations would be the task's
