@@ -149,11 +149,11 @@ def _state(site: Site) -> Iterator[Finding]:
 
 def _store(site: Site) -> Iterator[Finding]:
     from coserver.store import open_store
+    from coserver.store.inquiry import ask_all
     from coserver.store.url import SQLiteUrl, parse_url
 
     try:
         where = parse_url(site.store)
-    from coserver.store.inquiry import ask_all
         if isinstance(where, SQLiteUrl):
             kind = _filesystem(Path(where.path))
             if kind in NETWORK_FILESYSTEMS:
@@ -168,11 +168,11 @@ def _store(site: Site) -> Iterator[Finding]:
         store = open_store(site.store)
         try:
             found = store.schema()
+            waiting = ask_all(store) if found.version == found.latest else []
         finally:
             store.close()
     except CoserverError as error:
         yield Finding("bad", "store", str(error))
-            waiting = ask_all(store) if found.version == found.latest else []
         return
     if found.version > found.latest:
         yield Finding(
@@ -188,10 +188,6 @@ def _store(site: Site) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "store", f"schema {found.version}")
-
-
-def _filesystem(path: Path) -> str:
-    best, kind = -1, ""
     yield from _waiting(waiting)
 
 
@@ -202,6 +198,10 @@ def _waiting(found: Sequence[Unserved]) -> Iterator[Finding]:
         yield Finding("note", "jobs", f"{says_of_group(one, now)}; {mend(one.cause)}")
     if len(found) > UNSERVED:
         yield Finding("note", "jobs", f"and {len(found) - UNSERVED} more such groups")
+
+
+def _filesystem(path: Path) -> str:
+    best, kind = -1, ""
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, found, *_ = line.split()
         if path.is_relative_to(mount) and len(mount) > best:

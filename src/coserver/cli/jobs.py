@@ -20,8 +20,8 @@ from coserver.cli.context import (
     say,
 )
 from coserver.cli.services import Duration
-from coserver.cli.why import why_as_dict, why_in_words
 from coserver.cli.table import Column, duration
+from coserver.cli.why import why_as_dict, why_in_words
 from coserver.client import Client
 from coserver.errors import InvalidArguments, JobError, ResultGone, UnknownName, UnknownTask, UsageError
 from coserver.model.job import JobInfo, State
@@ -261,6 +261,7 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
         raise ResultGone(
             f"cannot find job {id}: its record was pruned, or it never was; see `coserver jobs list`"
         )
+    info = found.job
     if as_json:
         put_json(_as_dict(info) | {"why": None if info.state.final else why_as_dict(found)})
         return
@@ -271,7 +272,6 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
         "priority",
         "attempt",
         "crashes",
-    info = found.job
         "worker",
         "created_at",
         "run_at",
@@ -280,6 +280,8 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
     ):
         if shown[key] is not None:
             put_text(f"  {key.replace('_', ' '):12} {shown[key]}")
+    if not info.state.final:
+        put_text(f"  {'why':12} {why_in_words(found)}")
     put_text(f"  {'arguments':12} {info.args}")
     if info.result is not None:
         put_text(f"  {'result':12} {info.result}")
@@ -290,8 +292,6 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]…")
-    if not info.state.final:
-        put_text(f"  {'why':12} {why_in_words(found)}")
 @click.option("--failed", "all_failed", is_flag=True, help="All failed and lost jobs.")
 @click.option("--task", metavar="NAME", help="With --failed: only of this task.")
 @click.option("--queue", metavar="NAME", help="With --failed: only of this queue.")

@@ -174,7 +174,6 @@ class Client:
         """As `retry`, without blocking the event loop."""
         return await self._in_thread(lambda: self.retry(ids))
 
-    def close(self) -> None:
     def why(self, id: int) -> Why | None:
         """Return why a job is where it is: one cause from a fixed list, in words, and what mends it.
 
@@ -194,6 +193,7 @@ class Client:
         """As `unserved`, without blocking the event loop."""
         return await self._in_thread(self.unserved)
 
+    def close(self) -> None:
         """Close the store's connections and end the client's threads. Whoever still waits gets `StoreUnavailable`."""
         with self._lock:
             self._closed = True

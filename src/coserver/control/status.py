@@ -125,6 +125,8 @@ def _jobs(counts: Counts | None) -> dict[str, int] | None:
     if counts is None:
         return None
     return {state.name.lower(): counts.by_state.get(state, 0) for state in _SHOWN}
+
+
 def _unserved(found: Sequence[Unserved]) -> list[dict[str, Any]]:
     now = time.time_ns() // 1000
     return [
@@ -141,8 +143,6 @@ def _unserved(found: Sequence[Unserved]) -> list[dict[str, Any]]:
         }
         for one in found
     ]
-
-
 
 
 def _process(
