@@ -121,9 +121,7 @@ async def status(node: Node, figures: Figures) -> dict[str, Any]:
     }
 
 
-def _jobs(counts: Counts | None) -> dict[str, int] | None:
-    if counts is None:
-        return None
+def _jobs(counts: Counts) -> dict[str, int]:
     return {state.name.lower(): counts.by_state.get(state, 0) for state in _SHOWN}
 
 

@@ -8,7 +8,7 @@ serves a short list of duties, each of which says when it wants to be looked at 
 * *renew* the leases of the workers whose processes are alive, every third of a lease.
 * *tick*: route rows that plain SQL added, promote what is due, free what expired, prune. Once a second, as soon as
   something is due, and within 50 ms of a commit by anybody else, since plain SQL announces nothing.
-* *count* jobs by state, only while somebody asks.
+* *count* jobs by state, and find those that nobody takes, only while somebody asks.
 
 A second thread waits for the store's notifications where it has any. While the store is down every duty waits, with a
 growing pause, and nothing else of the node does.
