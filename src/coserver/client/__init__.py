@@ -100,7 +100,8 @@ class Client:
 
         A task that this process has imported is checked and defaults as if submitted itself; of any other one only
         that JSON can hold the arguments. Without a queue such a job goes where the task's workers say. Raises
-        `InvalidArguments` and `UsageError` before anything is stored.
+        `InvalidArguments`, `UnknownTask` (for a name that the task's module, imported here, does not have) and
+        `UsageError` before anything is stored.
         """
         said = options(priority=priority, delay=delay, queue=queue, retries=retries)
         return Job(self.enqueue([job_by_name(task, args, kwargs or {}, said)])[0], self, created=True)
