@@ -21,9 +21,9 @@ from coserver.control.status import Figures
 from coserver.control.verbs import Desk
 from coserver.errors import CoserverError
 from coserver.host.keeper_link import KeeperLink
+from coserver.host.log_text import timestamp
 from coserver.model.job import State
 from coserver.runtime import handover
-from coserver.runtime.clock import wall_now
 from coserver.runtime.node import Node
 from coserver.runtime.spawning import Places
 from coserver.runtime.spec import LEASE
@@ -48,11 +48,11 @@ def node_argv(file: Path, *, profile: str | None, attached: bool) -> list[str]:
 
 
 def printer_argv(file: Path, *, profile: str | None) -> list[str]:
-    """Return the command line of what shows the site on a terminal."""
+    """Return the command line of what shows the site on a terminal, but for its last word, a time (µs since 1970)."""
     argv = [sys.executable, "-P", "-m", "coserver", "--config", str(file)]
     if profile is not None:
         argv += ["--profile", profile]
-    return [*argv, "logs", "--follow", f"--attached={wall_now()}"]
+    return [*argv, "logs", "--follow", "--attached"]
 
 
 async def run_node(file: Path, profile: str | None, keeper_fd: int, *, attached: bool) -> int:
@@ -143,6 +143,13 @@ def _upkeep(site: Site, node: Node) -> Upkeep:
     )
 
 
+class _LocalTimes(logging.Formatter):
+    """Times as everywhere else: local, with the offset."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - logging's
+        return timestamp(int(record.created * 1e6))
+
+
 def _log_to(path: Path, *, anew: bool) -> None:
     """Log into a file; `anew` begins a new one and keeps the last as `.1`."""
     handler = logging.handlers.RotatingFileHandler(
@@ -150,9 +157,7 @@ def _log_to(path: Path, *, anew: bool) -> None:
     )
     if anew and path.stat().st_size:
         handler.doRollover()
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
-    )
+    handler.setFormatter(_LocalTimes("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)

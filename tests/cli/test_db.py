@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,18 @@ def test_a_file_that_is_no_database_is_code_5(console: Console, here: Path) -> N
     said = console("db", "status")
     assert said.code == 5
     assert "site.db" in said.err
+
+
+def test_tables_that_are_too_new_are_shown_and_code_1(console: Console, here: Path) -> None:
+    console("db", "migrate")
+    connection = sqlite3.connect(here / "site.db")
+    with connection:
+        connection.execute("UPDATE coserver_meta SET value = '9999' WHERE key = 'schema'")
+    connection.close()
+    said = console("db", "status")
+    assert said.code == 1
+    assert f"sqlite:{here}/site.db: version 9999 of " in said.out
+    assert "its schema is version 9999, newer than this coserver's" in said.err
+    assert said.err.endswith("; upgrade coserver\n")
+    said = console("db", "status", "--json")
+    assert (said.code, json.loads(said.out)["version"]) == (1, 9999)

@@ -212,3 +212,16 @@ def test_the_file_that_c_names_is_the_one_written(
     assert with_c("new/coserver.toml", "init").code == 0
     assert list(checked(tmp_path / "new").services) == ["web", "worker"]
     assert not (tmp_path / "coserver.toml").exists()
+
+
+def test_a_variable_that_names_another_file_is_pointed_out(
+    init: Init, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSERVER_CONFIG", "/etc/shop.toml")
+    said = init("site")
+    assert said.code == 0
+    assert "COSERVER_CONFIG names /etc/shop.toml, and other verbs use that." in said.err
+    assert f"This writes {tmp_path}/site/coserver.toml" in said.err
+    assert f"Wrote {tmp_path}/site/coserver.toml, " in said.err
+    monkeypatch.setenv("COSERVER_CONFIG", "other/coserver.toml")
+    assert "COSERVER_CONFIG" not in init("other").err

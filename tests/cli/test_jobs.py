@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from coserver.model.job import Failed, NewJob, Succeeded
+from coserver.host.log_text import timestamp
+from coserver.model.job import Failed, JobFilter, NewJob, Succeeded
 from coserver.store import open_store
 from coserver.store.contract import Store, Want, WorkerIdentity
 from tests.cli.conftest import Console, Terminal
@@ -193,3 +197,57 @@ def test_a_result_is_waited_for_only_so_long(console: Console, store: Store) -> 
     said = console("jobs", "submit", "shop:good", "--wait", "--timeout", "50ms")
     assert said.code == 124
     assert said.err.startswith("job 1: ")
+
+
+def test_a_job_that_fails_while_waited_for_is_printed_whole_and_code_1(
+    console: Console, store: Store
+) -> None:
+    worker = threading.Thread(target=lambda: finish_when_there_is(store, "shop:bad"))
+    worker.start()
+    said = console("jobs", "submit", "shop:bad", "--wait", "--json", "--timeout", "30s")
+    worker.join()
+    assert said.code == 1
+    shown = json.loads(said.out)
+    assert (shown["task"], shown["state"], shown["error"]["type"]) == ("shop:bad", "failed", "ValueError")
+    assert said.err.startswith(f"job {shown['id']}: ValueError: ")
+
+
+def finish_when_there_is(store: Store, task: str) -> None:
+    """Wait for a job of that task, and be its worker."""
+    deadline = time.monotonic() + 30
+    while not store.jobs(JobFilter(task=task), limit=1):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    finish_all(store)
+
+
+def test_long_cells_are_cut_in_a_pipe_and_whole_in_json(console: Console, store: Store) -> None:
+    long_task, long_text = "shop:" + "x" * 195, "y" * 1000
+    store.submit([NewJob(long_task, json.dumps([long_text]))])
+    line = console("jobs", "list").out.splitlines()[1]
+    assert len(line) < 280
+    assert line.count("…") == 2
+    assert f" {long_task[:79]}… " in line
+    [job] = json.loads(console("jobs", "list", "--json").out)["jobs"]
+    assert (job["task"], job["args"]) == (long_task, [long_text])
+
+
+def test_times_are_local_with_the_offset_as_in_logs(
+    console: Console, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        store.submit([NewJob("shop:good", "[]")])
+        finish_all(store)
+        [job] = json.loads(console("jobs", "list", "--json").out)["jobs"]
+        shown = console("jobs", "show", job["id"]).out
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (
+        job["started_at"]
+        == "1970-01-01T05:30:01.000+05:30"
+        == timestamp(1_000_000, timezone(timedelta(hours=5, minutes=30)))
+    )
+    assert "started at   1970-01-01T05:30:01.000+05:30" in shown

@@ -68,7 +68,62 @@ def test_a_file_that_is_none_is_one_line_and_code_1(console: Console, site: Path
     wrong.parent.mkdir()
     wrong.touch()
     said = console("logs", "web/1")
-    assert said == (1, "", f"coserver: cannot use {wrong}/web/1.log: Not a directory\n")
+    assert said == (
+        1,
+        "",
+        f"coserver: cannot use {wrong}/web/1.log: {wrong} is a file, not a directory; move it away\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        (["status"], 3, "is no directory; move away what is there, or set `state` in [node]"),
+        (["stop", "web"], 3, "is no directory; move away what is there, or set `state` in [node]"),
+        (["down"], 3, "is no directory; move away what is there, or set `state` in [node]"),
+        (["logs", "web/1"], 1, "is a file, not a directory; move it away"),
+        (["up", "-d"], 1, "there is a file in its place; move that away, or set `state` in [node]"),
+        (["doctor"], 1, "is a file; move it away, or set `state` in [node]"),
+    ],
+)
+def test_a_file_in_the_place_of_the_state_directory_is_named_with_the_mend(
+    console: Console, site: Path, words: list[str], code: int, cause: str
+) -> None:
+    (site / ".coserver").touch()
+    said = console(*words)
+    assert said.code == code
+    assert f"{site}/.coserver" in said.out + said.err
+    assert cause in said.out + said.err
+
+
+@pytest.mark.parametrize("option", ["--args", "--kwargs", ""])
+def test_arguments_nested_too_deeply_are_a_mistake_in_usage(
+    console: Console, here: Path, option: str
+) -> None:
+    (here / "coserver.toml").write_text('[service.a]\ncommand = "sleep 1000"\n')
+    for depth in (101, 100_000):
+        text = "[" * depth + "]" * depth
+        text = f'{{"a":{text}}}' if option == "--kwargs" else text
+        said = console("jobs", "submit", "a:b", *([option] if option else []), text)
+        assert (said.code, said.out) == (2, "")
+        assert said.err.startswith("coserver: cannot ")
+        assert len(said.err.splitlines()) == 1
+        assert "nest" in said.err
+
+
+def test_a_module_that_fails_is_told_with_its_place_and_without_pointing_to_what_is_not_there(
+    console: Console, here: Path
+) -> None:
+    (here / "coserver.toml").write_text('[app]\npath = ["."]\n[service.work]\ntasks = ["failing_jobs"]\n')
+    (here / "failing_jobs.py").write_text("one = 1\ntwo = one / 0\n")
+    said = console("jobs", "submit", "failing_jobs:x")
+    assert said.code == 0
+    assert said.err == (
+        "not checked whether the site knows failing_jobs:x: cannot import failing_jobs: ZeroDivisionError: division "
+        f"by zero; see {here}/failing_jobs.py:2\n"
+    )
+    (here / "failing_jobs.py").write_text("one = 1\ntwo = (\n")
+    assert f"; correct {here}/failing_jobs.py:2\n" in console("jobs", "submit", "failing_jobs:x").err
 
 
 def test_errors_of_the_system_say_what_they_are_about() -> None:
@@ -135,6 +190,23 @@ def test_ctrl_c_is_code_130_and_says_nothing(site: Path) -> None:
         finally:
             following.kill()
     assert (following.returncode, out, err.strip()) == (130, "", "")
+
+
+def test_a_follower_that_is_ended_leaves_the_terminal_at_the_start_of_a_line(site: Path) -> None:
+    log = site / ".coserver" / "log" / "web" / "1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one\n? ")
+    with subprocess.Popen(
+        [*COSERVER, "logs", "-f", "web/1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        try:
+            assert following.stdout is not None
+            assert following.stdout.read(6) == "one\n? "
+            following.terminate()
+            out, err = following.communicate(timeout=60)
+        finally:
+            following.kill()
+    assert (following.returncode, out, err) == (128 + signal.SIGTERM, "\n", "")
 
 
 def test_a_reader_that_leaves_is_no_mistake(site: Path) -> None:

@@ -442,7 +442,7 @@ def test_a_module_that_misses_another_shows_the_line_that_wants_it(home: Path, s
     with child(home, **working(home, sqlite_url, tasks=("wanting",))) as process:
         assert process.wait() == 1
     assert "import no_such_library" in process.said
-    assert process.said.endswith("see the traceback above\n")
+    assert process.said.endswith(f"; see {home}/app/wanting.py:1\n")
 
 
 @pytest.mark.parametrize(

@@ -36,18 +36,45 @@ class Surroundings:
         return load(self.config_path, profile=self.profile, environ=os.environ, cwd=Path.cwd())
 
     @cached_property
+    def running(self) -> Site:
+        """The configuration, for verbs about what runs: when it does not load any more, that with which the site was
+        started, and a word on stderr. Raises ConfigError when there is neither."""
+        from coserver.config import ConfigError
+
+        try:
+            return self.site
+        except ConfigError as error:
+            found = self._started()
+            if found is None:
+                raise
+            say(f"{error}\nuntil that is mended, this is about {found.name} as it was started")
+            return found
+
+    def _started(self) -> Site | None:
+        from coserver.cli.running import running_site
+        from coserver.config import ConfigError
+        from coserver.config.discover import discover
+        from coserver.config.load import SITE_FILE
+
+        try:
+            file = discover(self.config_path, environ=os.environ, cwd=Path.cwd(), site_file=SITE_FILE)
+        except ConfigError:
+            return None
+        return running_site(file, self.profile)
+
+    @cached_property
     def places(self) -> Places:
         """Where this site's node keeps things."""
         from coserver.runtime.spawning import Places
 
-        return Places(self.site.node.state)
+        return Places(self.running.node.state)
 
     @cached_property
     def node(self) -> ControlClient:
         """The way to ask the node."""
         from coserver.cli.asking import AskingClient
 
-        return AskingClient(self.site.control.socket, site=f'site "{self.site.name}"')
+        return AskingClient(self.running.control.socket, site=f'site "{self.running.name}"')
 
 
 pass_surroundings = click.make_pass_decorator(Surroundings)

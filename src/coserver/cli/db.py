@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
+from coserver.errors import SchemaMismatch
 from coserver.store import open_store
 
 
@@ -17,7 +18,10 @@ def db() -> None:
 @json_option
 @pass_surroundings
 def status(surroundings: Surroundings, as_json: bool) -> None:
-    """Show the version of the store's tables."""
+    """Show the version of the store's tables.
+
+    Exit code 1 when they are newer than this coserver.
+    """
     store = open_store(surroundings.site.store)
     try:
         found = store.schema()
@@ -36,6 +40,11 @@ def status(surroundings: Surroundings, as_json: bool) -> None:
         put_text(f"{store.url}: version {found.version} of {found.latest}")
         for name in found.pending:
             click.echo(f"  to be applied: {name}")
+    if found.version > found.latest:
+        raise SchemaMismatch(
+            f"cannot use the store: its schema is version {found.version}, newer than this coserver's {found.latest}; "
+            "upgrade coserver"
+        )
 
 
 @db.command()

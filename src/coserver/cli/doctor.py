@@ -137,7 +137,11 @@ def _state(site: Site) -> Iterator[Finding]:
     nearest = state
     while not nearest.exists():
         nearest = nearest.parent
-    if not os.access(nearest, os.W_OK):
+    if not nearest.is_dir():
+        yield Finding(
+            "bad", "state directory", f"{nearest} is a file; move it away, or set `state` in [node]"
+        )
+    elif not os.access(nearest, os.W_OK):
         yield Finding(
             "bad", "state directory", f"cannot write {nearest}; mend its rights, or set `state` in [node]"
         )

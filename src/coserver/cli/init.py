@@ -52,6 +52,7 @@ def init(
 
     directory = _place(context, directory).absolute()
     _refuse_stated(directory)
+    _warn_of_another(directory)
     files = _files(directory, asgi, wsgi)
     there = [file.name for file in files if (directory / file.name).exists()]
     if there:
@@ -68,7 +69,7 @@ def init(
         say("Nothing was written.")
         return
     _write(directory, files)
-    say(f"Wrote {', '.join(file.name for file in files)}.")
+    say(f"Wrote {', '.join(str(directory / file.name) for file in files)}.")
     _tell_next(directory, files, starter.PORT)
 
 
@@ -101,6 +102,18 @@ def _refuse_stated(directory: Path) -> None:
     if states_site(directory / PYPROJECT):
         raise Exists(
             f"cannot write {directory / FILE}: {PYPROJECT} states the site in [tool.coserver]; edit that"
+        )
+
+
+def _warn_of_another(directory: Path) -> None:
+    """Other verbs obey COSERVER_CONFIG, and so would not use what is written here."""
+    from coserver.config.discover import FILE, VARIABLE
+
+    named = os.environ.get(VARIABLE)
+    if named and Path(named).absolute() != directory / FILE:
+        say(
+            f"Note: {VARIABLE} names {named}, and other verbs use that. This writes {directory / FILE}: "
+            f"unset {VARIABLE} to use it, or name it with -c"
         )
 
 

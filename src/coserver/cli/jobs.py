@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from datetime import datetime
 from typing import Any
 
 import click
@@ -20,12 +19,13 @@ from coserver.cli.context import (
     say,
 )
 from coserver.cli.services import Duration
-from coserver.cli.table import Column, duration
+from coserver.cli.table import Column, duration, shortened
 from coserver.cli.why import why_as_dict, why_in_words
 from coserver.client import Client
 from coserver.errors import InvalidArguments, JobError, ResultGone, UnknownName, UnknownTask, UsageError
 from coserver.model.job import JobInfo, State
 from coserver.model.names import suggestion
+from coserver.model.payload import MAX_DEPTH
 
 COLUMNS = (
     Column("ID", right=True),
@@ -38,6 +38,7 @@ COLUMNS = (
     Column("TOOK", right=True, spare=2),
     Column("ERROR OR ARGUMENTS"),
 )
+_TOO_DEEP = f"it is nested too deeply; at most {MAX_DEPTH} levels are stored, so pass a reference to the data"
 STATES = [state.name.lower() for state in State]
 
 
@@ -103,6 +104,9 @@ def submit(
         try:
             result = job.result(timeout)
         except JobError as error:
+            info = client.look(job.id) if as_json else None
+            if info is not None:
+                put_json(_as_dict(info))
             say(f"job {job.id}: {error}")
             sys.exit(error.exit_status)
         put_json({"id": job.id, "result": result} if as_json else result)
@@ -111,6 +115,8 @@ def submit(
 def _value(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise InvalidArguments(f"cannot read an ARGUMENT: {_TOO_DEEP}") from None
     except ValueError:
         return text
 
@@ -123,6 +129,8 @@ def _json(option: str, text: str, kind: type) -> Any:
     shape = "an array such as '[1, \"a\"]'" if kind is list else "an object such as '{\"size\": 200}'"
     try:
         found = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise InvalidArguments(f"cannot read {option}: {_TOO_DEEP}") from None
     except ValueError as error:
         raise InvalidArguments(f"cannot read {option}: it is no JSON ({error}); write {shape}") from None
     if not isinstance(found, kind):
@@ -195,13 +203,15 @@ def _row(info: JobInfo) -> list[str]:
     return [
         str(info.id),
         info.state.name.lower(),
-        info.task,
-        info.queue or "-",
+        shortened(info.task, 80),
+        shortened(info.queue or "-", 40),
         info.priority.name.lower(),
         str(_attempt(info)),
         duration(max(0.0, age)),
         "-" if took is None else f"{took * 1000:.0f} ms" if took < 1 else duration(took),
-        f"{info.error.type}: {info.error.message}".splitlines()[0] if info.error else info.args,
+        shortened(
+            f"{info.error.type}: {info.error.message}".splitlines()[0] if info.error else info.args, 120
+        ),
     ]
 
 
@@ -239,7 +249,7 @@ def _as_dict(info: JobInfo) -> dict[str, Any]:
 def _stored(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -57,6 +57,7 @@ def logs(
     from coserver.host.log_text import Renderer, Style
     from coserver.host.logs import LogReader, finished
     from coserver.host.logs import follow as follow_all
+    from coserver.runtime.printer import TERMINAL_GONE
 
     if lines is not None and since is not None:
         raise UsageError("cannot take both --lines and --since; leave one out")
@@ -66,6 +67,7 @@ def logs(
     if attached is not None:
         # The terminal's Ctrl-C is the keeper's; this process ends when the node says so.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if follow:
         signal.signal(signal.SIGTERM, stop.ask)
     with ExitStack() as stack:
         readers = [stack.enter_context(LogReader(source)) for source in chosen]
@@ -89,9 +91,17 @@ def logs(
                         out.flush()
             out.write(renderer.finish())
             out.flush()
+        except KeyboardInterrupt:
+            out.write(renderer.finish())
+            out.flush()
+            raise
         except OSError:
             # The terminal is gone; so is whoever read this.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            if attached is not None:
+                sys.exit(TERMINAL_GONE)
+    if stop() and attached is None:
+        sys.exit(128 + signal.SIGTERM)
 
 
 class _Stop:
@@ -113,7 +123,7 @@ def _sources(surroundings: Surroundings, names: tuple[str, ...]) -> list[Source]
     places = surroundings.places
     root = places.node_log.parent
     known = {
-        name: list(range(1, service.processes + 1)) for name, service in surroundings.site.services.items()
+        name: list(range(1, service.processes + 1)) for name, service in surroundings.running.services.items()
     }
     # Logs of processes that the configuration no longer has are still there to be read.
     found = sources(root)

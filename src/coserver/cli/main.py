@@ -112,7 +112,7 @@ def _greet(ctx: click.Context) -> None:
 
     surroundings: Surroundings = ctx.obj
     try:
-        described = surroundings.site is not None
+        described = surroundings.running is not None
     except ConfigError as error:
         if error.problems[0].file:
             raise
@@ -169,8 +169,14 @@ def explained(error: Exception) -> tuple[str, int]:
 
 
 def _at(error: OSError) -> str:
-    place = "go on" if error.filename is None else f"use {error.filename}"
-    return f"{place}: {error.strerror or error}"
+    if error.filename is None:
+        return f"go on: {error.strerror or error}"
+    if isinstance(error, NotADirectoryError):
+        path = Path(os.fsdecode(error.filename))
+        file = next((above for above in path.parents if above.is_file()), None)
+        if file is not None:
+            return f"use {path}: {file} is a file, not a directory; move it away"
+    return f"use {error.filename}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

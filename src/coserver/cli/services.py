@@ -48,7 +48,8 @@ def _verb(name: str, help_text: str) -> click.Command:
     def command(
         surroundings: Surroundings, names: tuple[str, ...], no_wait: bool, timeout: float, as_json: bool
     ) -> None:
-        say(f"{name} {' '.join(names)} on {surroundings.site.name} ({surroundings.site.file})")
+        site = surroundings.running
+        say(f"{name} {' '.join(names)} on {site.name} ({site.file})")
         answer = surroundings.node.order(name, list(names), by=user_name(), wait=not no_wait, timeout=timeout)
         if as_json:
             put_json(answer)

@@ -128,6 +128,11 @@ def _line(
     return line if width is None or len(line) <= width else line[: max(0, width - 1)] + "…"
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a cell of at most so many characters, the last one `…` when something was left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def duration(seconds: float | None) -> str:
     """Return a time span as people say it: 42 s, 3:07 min, 5:20 h, 3 d."""
     if seconds is None:

@@ -104,6 +104,7 @@ def _prepare_store(site: Site) -> None:
 
 
 def _tell_intents(surroundings: Surroundings, reset: bool) -> None:
+    from coserver.host.log_text import timestamp
     from coserver.store.local import LocalState
 
     state = LocalState(surroundings.places.node_db)
@@ -112,7 +113,7 @@ def _tell_intents(surroundings: Surroundings, reset: bool) -> None:
             state.forget_intents()
         for name, intent in state.intents().items():
             if intent.wanted == "stopped":
-                since = time.strftime("%Y-%m-%d %H:%M", time.localtime(intent.at / 1e6))
+                since = timestamp(intent.at)
                 say(
                     f"{name} stays stopped, as {intent.by} said on {since}; `coserver start {name}` ends that"
                 )
@@ -168,7 +169,7 @@ def down(surroundings: Surroundings, now: bool, timeout: float) -> None:
     """
     from coserver.host import launch
 
-    site = surroundings.site
+    site = surroundings.running
     say(f"down {site.name} ({site.file})")
     try:
         keeper = _ask_to_end(surroundings, now=now)
@@ -193,7 +194,7 @@ def _clear_left(surroundings: Surroundings) -> bool:
 
     if not surroundings.places.children.exists():
         return False
-    lock = launch.take_lock(surroundings.site.node.state, wait=LOCK_WAIT)
+    lock = launch.take_lock(surroundings.running.node.state, wait=LOCK_WAIT)
     try:
         left = recorded.clear(surroundings.places.children)
     finally:
@@ -226,7 +227,7 @@ def _going_down(surroundings: Surroundings) -> int | None:
 
     if surroundings.node.get("/healthz")["state"] != "stopping":
         return None
-    return launch.lock_holder(surroundings.site.node.state)
+    return launch.lock_holder(surroundings.running.node.state)
 
 
 def _gone(pid: int, timeout: float) -> bool:

@@ -73,6 +73,11 @@ class ControlClient:
                 connection.connect()
             except FileNotFoundError:
                 raise NotRunning(f"{self._site} is not up; `coserver up` starts it") from None
+            except NotADirectoryError:
+                raise NotRunning(
+                    f"{self._site} is not up: {self._path.parent} is no directory; move away what is there, or set "
+                    "`state` in [node]"
+                ) from None
             except ConnectionRefusedError:
                 raise NotRunning(f"{self._site} is not up any more; `coserver up` starts it again") from None
             except PermissionError:

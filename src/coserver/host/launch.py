@@ -56,6 +56,11 @@ def take_lock(
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise CoserverError(
+            f"cannot use the state directory {state}: there is a file in its place; move that away, or set `state` "
+            "in [node]"
+        ) from error
     except OSError as error:
         raise CoserverError(
             f"cannot use the state directory {state}: {error.strerror}; mend its rights, or set `state` in [node]"

@@ -18,6 +18,8 @@ from coserver import __version__
 from coserver.config import Site
 
 HELD_AS = "configuration"
+MEMORY = "coserver-configuration"
+"""What the memory file is called, as /proc shows it."""
 
 
 def _mapping(items: dict[Any, Any]) -> MappingProxyType[Any, Any]:
@@ -35,7 +37,7 @@ def leave(site: Site) -> int:
     """Return a descriptor of a memory file that holds the configuration; the caller closes it."""
     buffer = io.BytesIO()
     _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(site)
-    fd = os.memfd_create("coserver-configuration", os.MFD_CLOEXEC)
+    fd = os.memfd_create(MEMORY, os.MFD_CLOEXEC)
     version = __version__.encode()
     os.write(fd, len(version).to_bytes(4, "big") + version)
     view = memoryview(buffer.getvalue())

@@ -155,9 +155,18 @@ def run_setup(reference: str) -> None:
 
 
 def _own_fault(doing: str, error: Exception) -> CannotLoad:
-    report = "".join(traceback.format_exception(type(error), error, _theirs(error.__traceback__)))
+    trace = _theirs(error.__traceback__)
+    report = "".join(traceback.format_exception(type(error), error, trace))
     said = str(error).partition("\n")[0]
-    return CannotLoad(f"cannot {doing}: {type(error).__name__}: {said}; see the traceback above", report)
+    return CannotLoad(f"cannot {doing}: {type(error).__name__}: {said}{_place(error, trace)}", report)
+
+
+def _place(error: Exception, trace: TracebackType | None) -> str:
+    """Say where to mend it."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"; correct {error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(trace)
+    return f"; see {frames[-1].filename}:{frames[-1].lineno}" if frames else "; correct it"
 
 
 def _theirs(trace: TracebackType | None) -> TracebackType | None:

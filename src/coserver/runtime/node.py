@@ -81,6 +81,7 @@ class Node:
         self.phase = "starting"
         self._environ = environ
         self._show = show
+        self._made = wall_now()
         self._printer = Printer(link)
         self._secret = state.secret()
         self._instance = hashlib.sha256(self._secret).hexdigest()[:12]
@@ -141,7 +142,7 @@ class Node:
         if self._show is not None:
             env = base_environment(self._environ)
             show = Show(self._show, env, str(self.places.state), self._instance)
-            self._printer.start(show, int(boot_now() * 1e6))
+            self._printer.start(show, int(boot_now() * 1e6), since=self._made)
         if welcome.terminate is not None:
             self._terminate(welcome.terminate)
         else:
