@@ -1,19 +1,19 @@
 """Limits in the store: who may be in line at all.
 
-Theory. A job that a limit rules waits as *limited*, `blocked_on` naming the key of the slot that it needs next, and gets
-into its line only when it has all of its slots (`model.limit` says which, and how many there are). A claim therefore
-asks nothing: what is queued may run. Slots are rows of `coserver_slot`; a job that holds any carries the flag SLOTS, so
-that its end takes the slow path, which frees them.
+Theory. A job that a limit rules waits as *limited*, `blocked_on` naming the key of the slot that it needs next, and
+gets into its line only when it has all of its slots (`model.limit` says which, and how many there are). A claim
+therefore asks nothing: what is queued may run. Slots are rows of `coserver_slot`; a job that holds any carries the flag
+SLOTS, so that its end takes the slow path, which frees them.
 
 Whoever changes what a limit depends on (a job comes to wait, a slot comes free, a declaration changes) does not decide
 who is next, but leaves a *gate*: a row that says which key somebody has to look at, and when. `settle` looks at the
 gates whose time has come and admits. So nothing is ever forgotten: whoever dies in between leaves the gate behind, and
 the next exchange or tick finds it. A rate leaves a gate too, for the moment at which it lets the next job in.
 
-Deciding is the only thing that has to be alone, for each key. On PostgreSQL `settle` has a transaction of its own, which
-locks its keys in the one order that all follow (`model.limit.locking`), counts after that, and waits for nobody's rows:
-a waiting job whose row another transaction holds is passed over, and a gate looks at it again. On SQLite it may stand
-in any transaction, because there is one at a time.
+Deciding is the only thing that has to be alone, for each key. On PostgreSQL `settle` has a transaction of its own,
+which locks its keys in the one order that all follow (`model.limit.locking`), counts after that, and waits for nobody's
+rows: a waiting job whose row another transaction holds is passed over, and a gate looks at it again. On SQLite it may
+stand in any transaction, because there is one at a time.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ def declared(session: Session) -> dict[str, Limit]:
     }
 
 
+def queues(session: Session) -> set[str]:
+    """The queues that have a limit."""
+    return {row[0] for row in session.rows("limited_queues")}
+
+
 def enter(session: Session, ids: Sequence[int], *, keep_places: bool = False) -> int:
     """Make jobs ready: living ones that do not run and hold no slots, in the order in which they are to stand in line.
 
@@ -75,28 +80,33 @@ def enter(session: Session, ids: Sequence[int], *, keep_places: bool = False) ->
     return sum(row[1] == State.QUEUED for row in rows)
 
 
-def leave(session: Session, ids: Sequence[int]) -> None:
+def leave(session: Session, ids: Sequence[int]) -> set[int]:
     """Free the slots of jobs that end, wait for their next attempt, or wait for another job.
 
     To be called while their rows still say when they were claimed, or when they are among the finished ones: with a
-    rate, a start counts until it is a period old, even if its job is over. Does nothing to jobs without slots.
+    rate, a start counts until it is a period old, even if its job is over. Returns those that held slots; does nothing
+    to others.
     """
     if not ids:
-        return
+        return set()
     held = session.rows("limit_held", ids=ids)
     if not held:
-        return
+        return set()
     rules = declared(session)
     kept = {
-        row[0]: row[2] for row in held if row[2] is not None and rule_of(row[1], rules).starts is not None
+        slot: started
+        for slot, key, _, started in held
+        if started is not None and rule_of(key, rules).starts is not None
     }
-    freed = [row[0] for row in held if row[0] not in kept]
+    freed = [slot for slot, _, _, _ in held if slot not in kept]
     if freed:
         session.rows("limit_free", slots=freed)
     if kept:
         session.rows("limit_keep", slots=list(kept), starts=list(kept.values()))
-    session.rows("limit_lower", ids=ids)
-    look(session, {row[1] for row in held})
+    holders = {job for _, _, job, _ in held}
+    session.rows("limit_lower", ids=sorted(holders))
+    look(session, {key for _, key, _, _ in held})
+    return holders
 
 
 def look(session: Session, keys: set[str]) -> None:
@@ -106,7 +116,7 @@ def look(session: Session, keys: set[str]) -> None:
 
 
 def settle(session: Session, *, keys: int = KEYS_AT_ONCE) -> Admitted:
-    """Look at the gates that are open, at up to `keys` keys, and let in who may be let in. Cheap when there are none."""
+    """Look at the gates that are open, at up to `keys` keys, and let in who may be. Cheap when there are none."""
     done = Admitted()
     found = session.rows("limit_gates", now=session.now, limit=keys)
     if not found:

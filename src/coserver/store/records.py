@@ -29,6 +29,7 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES, refuse_args
 
+from coserver.model.limit import QUEUE
 INLINE = 2000
 """Arguments and results with more characters than this lie in `coserver_blob`, so that no rewritten row carries them
 (measured on SQLite: from about 2 KB on, claiming runs twice as fast)."""
@@ -136,7 +137,8 @@ def judge(rows: Iterable[Sequence[Any]], started: str | None, note: str | None, 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a new row goes: into `queue`, at once (`run_at` None) or when due; its arguments into a blob if `large`."""
+    """Where a new row goes: into `queue`, at once (`run_at` None) or when due; its arguments into a blob if `large`.
+    `limit` is the limit key that it asks for."""
 
     id: int
     queue: str
@@ -150,6 +152,7 @@ class Reject:
 
     id: int
     error: str
+    limit: str | None
 
 
 def route(row: Sequence[Any], now: int) -> Route | Reject:
@@ -161,16 +164,16 @@ def route(row: Sequence[Any], now: int) -> Route | Reject:
     number, queue, usual, priority, run_at, args, missing, *others, _ = row
     try:
         queue, args = _decoded("queue", queue), _decoded("args", args)
-        for column, value in zip(("options", "unique_key", "limit_key"), others, strict=True):
-            _decoded(column, value)
+        columns = ("options", "unique_key", "limit_key")
+        *_, limit = [_decoded(column, value) for column, value in zip(columns, others, strict=True)]
     except ValueError as error:
         reason: str | None = f": {error}"
     else:
-        reason = _refusal(priority, args, missing=bool(missing))
+        reason = _refusal(priority, args, missing=bool(missing)) or refuse_limit(limit)
     if reason is not None:
         return Reject(number, error_text("InvalidArguments", f"cannot run the job{reason}"))
     due = None if run_at is None or run_at <= now else run_at
-    return Route(number, queue or usual or DEFAULT_QUEUE, due, len(args) > INLINE)
+    return Route(number, queue or usual or DEFAULT_QUEUE, due, len(args) > INLINE, limit)
 
 
 def _refusal(priority: int, args: str | None, *, missing: bool) -> str | None:
@@ -193,6 +196,13 @@ def _decoded(column: str, value: str | bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
+def refuse_limit(key: str | None) -> str | None:
+    """Why a job may not have this limit key, None if it may."""
+    if key is not None and key.startswith(QUEUE):
+        return f": its limit key {key!r} is that of a queue; put the job into the queue instead"
+    return None
+
+
             f"its {column} is not UTF-8 text (byte {error.start + 1} is 0x{value[error.start]:02x}); insert it as UTF-8"
         ) from None
 
@@ -222,6 +232,9 @@ def check_new(jobs: Iterable[NewJob]) -> None:
 
 
 def due_at(job: NewJob, now: int) -> int | None:
+        refused = refuse_limit(job.limit)
+        if refused is not None:
+            raise InvalidArguments(f"cannot submit {job.task}{refused}")
     """Return when a new job is due (µs UTC), None for at once."""
     at = now + job.delay if job.delay is not None else job.run_at
     return None if at is None or at <= now else at

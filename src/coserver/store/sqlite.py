@@ -34,6 +34,7 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES
 from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
+from coserver.store import limits
 from coserver.store.clock import Clock, system_clock
 from coserver.store.contract import (
     Exchange,
@@ -70,6 +71,7 @@ from coserver.store.records import (
     route,
     sort_outcomes,
 )
+from coserver.store.session import SQLiteSession
 from coserver.store.sqlite_file import SQLiteFile, SQLiteListener, Watch
 from coserver.store.statements import statement
 from coserver.store.url import SQLiteUrl
@@ -118,14 +120,18 @@ class SQLiteStore:
         """Store the jobs of several threads in one transaction."""
 
         def body(database: Database) -> tuple[list[list[int]], list[str]]:
-            ids = [self._insert(database, jobs) for jobs in submissions]
+            now = self._clock.wall()
+            limited = limits.queues(SQLiteSession(database, now))
+            ids = [self._insert(database, jobs, limited) for jobs in submissions]
+            if limited:
+                limits.settle(SQLiteSession(database, now))
             return ids, self._whom(database, [job for jobs in submissions for job in jobs])
 
         ids, wake = self._file.write(body)
         rouse(wake)
         return ids
 
-    def _insert(self, database: Database, jobs: Sequence[NewJob]) -> list[int]:
+    def _insert(self, database: Database, jobs: Sequence[NewJob], limited: set[str]) -> list[int]:
         now = self._clock.wall()
         first = self._line(database, len(jobs)) + 1
         open_tasks = {job.task for job in jobs if job.queue is None}
@@ -159,6 +165,9 @@ class SQLiteStore:
         database.many(_sql("insert"), rows)
         if blobs:
             database.many(_sql("insert_blob"), blobs)
+        if limited:
+            enter = [row[0] for row in rows if row[1] == State.QUEUED and row[6] in limited]
+            limits.enter(SQLiteSession(database, now), enter, keep_places=True)
         return list(range(first, first + len(jobs)))
 
     def _line(self, database: Database, n: int) -> int:
@@ -250,7 +259,7 @@ class SQLiteStore:
                 live = bool(database.all(_sql("incarnation"), {"worker": worker}))
                 return Exchange((), stale, None, live), self._whom_any(database, freed.ready)
             now = self._clock.wall()
-            parked, new, due, estates, suspects = database.all(
+            parked, new, due, estates, suspects, gate, paused = database.all(
                 _sql("look"), {"worker": worker, "boot_id": self._clock.boot_id, "boot": self._clock.boot()}
             )[0]
             if parked is None:
@@ -262,9 +271,13 @@ class SQLiteStore:
             if estates:
                 self._rescue(database, freed, now, UPKEEP_PER_EXCHANGE, worker)
                 suspects = True
-            if new or (due is not None and due <= now):
+            if new or estates or (due is not None and due <= now) or (gate is not None and gate <= now):
+                freed.ready += limits.settle(SQLiteSession(database, now)).ready
                 due = database.all(_sql("next_due"))[0][0]
-            claimed = self._claim(database, worker, want, now, bool(suspects))
+            elif gate is not None:
+                due = gate if due is None else min(due, gate)
+            closed = set(loads(paused)) if paused != "[]" else set()
+            claimed = self._claim(database, worker, want, now, bool(suspects), closed)
             if parked and claimed:
                 database.all(_sql("unpark"), {"worker": worker})
             next_due = None if claimed or due is None else max(due - now, 0)
@@ -324,8 +337,11 @@ class SQLiteStore:
         database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
         return stale
 
-    def _claim(self, database: Database, worker: int, want: Want, now: int, suspects: bool) -> list[Claimed]:
-        chosen = self._choose(database, want, dict(want.room), suspects)
+    def _claim(
+        self, database: Database, worker: int, want: Want, now: int, suspects: bool, paused: set[str]
+    ) -> list[Claimed]:
+        room = dict(want.room) | dict.fromkeys(paused, 0)
+        chosen = self._choose(database, want, room, suspects)
         if not chosen:
             return []
         ids = json_text(chosen)
@@ -424,6 +440,7 @@ class SQLiteStore:
             freed = Freed()
             for estate in database.all(_sql("estate_of"), {"token": token}):
                 self._settle(database, freed, now, -1, estate)
+            freed.ready += limits.settle(SQLiteSession(database, now)).ready
             return Rescue(freed.uncharged, freed.crashed, freed.lost), self._whom_any(database, freed.ready)
 
         rescue, wake = self._file.write(body)
@@ -438,8 +455,10 @@ class SQLiteStore:
             self._promote(database, freed, now, limit)
             self._rescue(database, freed, now, limit, 0)
             pruned = self._prune(database, retention, now, limit)
+            admitted = limits.settle(SQLiteSession(database, now))
+            freed.ready += admitted.ready
             due = database.all(_sql("next_due"))[0][0]
-            more = limit in (freed.routed, freed.promoted, pruned) or freed.rescued >= limit
+            more = limit in (freed.routed, freed.promoted, pruned) or freed.rescued >= limit or admitted.more
             upkeep = Upkeep(
                 freed.routed,
                 freed.promoted,
@@ -482,17 +501,25 @@ class SQLiteStore:
         large = [(to.id,) for to in routes if to.large]
         database.many(_sql("route_blob"), large)
         database.many(_sql("route_strip"), large)
+        session = SQLiteSession(database, now)
+        limited = limits.queues(session)
+        enter = [
+            to.id for to in routes if to.run_at is None and (to.limit is not None or to.queue in limited)
+        ]
+        limits.enter(session, enter, keep_places=True)
         freed.routed += len(rows)
-        freed.ready += sum(to.run_at is None for to in routes)
+        freed.ready += sum(to.run_at is None for to in routes) - len(enter)
 
     def _promote(self, database: Database, freed: Freed, now: int, limit: int) -> None:
-        ids = [row[0] for row in database.all(_sql("due"), {"now": now, "limit": limit})]
-        if not ids:
+        rows = database.all(_sql("due"), {"now": now, "limit": limit})
+        if not rows:
             return
-        first = self._line(database, len(ids)) + 1
-        database.many(_sql("promote"), list(enumerate(ids, first)))
-        freed.promoted += len(ids)
-        freed.ready += len(ids)
+        first = self._line(database, len(rows)) + 1
+        database.many(_sql("promote"), [(place, row[0]) for place, row in enumerate(rows, first)])
+        limited = [job for job, key in rows if key is not None]
+        limits.enter(SQLiteSession(database, now), limited, keep_places=True)
+        freed.promoted += len(rows)
+        freed.ready += len(rows) - len(limited)
 
     def _rescue(self, database: Database, freed: Freed, now: int, limit: int, me: int) -> None:
         database.all(
@@ -510,7 +537,11 @@ class SQLiteStore:
         rows = database.all(_sql("left_running"), {"worker": worker, "limit": limit})
         verdict = judge(rows, started, note, process)
         freed.add(verdict)
+        session = SQLiteSession(database, now)
+        begun = [job for job, charge in verdict.back if charge]
+        limited = limits.leave(session, [*begun, *(lost[0] for lost in verdict.lost)])
         database.many(_sql("rescue"), [(charge, job) for job, charge in verdict.back])
+        limits.enter(session, [job for job in begun if job in limited], keep_places=True)
         if verdict.lost:
             database.many(_sql("lose"), [(now, error, job) for job, _, error in verdict.lost])
             database.all(_sql("remove"), {"ids": dumps([job for job, _, _ in verdict.lost])})

@@ -4,15 +4,18 @@
 -- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way.
 -- pairs … picked: of every provided (queue, task) the first in line, locked so that two claimers never meet, then the
 --   best over all. A job that has killed workers is no candidate, but nothing behind it in line is claimed before it.
--- claimed: only for a live worker.
+--   A paused queue is left out. In a queue with a limit only jobs that hold its slot are taken: one that became ready
+--   while the limit was being declared may stand in line without, until the next tick.
+-- claimed: only for a live worker. Its time is read after everything else, so that no start comes before the admission
+--   that let it in (`store.limits`).
 --
 -- `= ANY (ARRAY[…])` and `+ 0` leave the planner one way to find the rows of a list, here and in the other statements:
 -- one probe of the primary key for each. Plans are kept, and one made while the table was nearly empty finds any other
 -- index as good, and later reads everything in flight, or everything, for each row of the list.
 --
 -- The answer's first row (its task is NULL) is about the store: how many finishes fitted, is the worker live, is
--- anything to be routed, is a dead worker's estate open, does a suspect wait, when is the first scheduled job due; and
--- it lets a commit that only claims return before the disk has it.
+-- anything to be routed, is a dead worker's estate open, does a suspect wait, when does time alone make work
+-- (a scheduled job is due, a limit is to be looked at); and it lets a commit that only claims return before the disk has it.
 WITH told AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
                          %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
@@ -22,25 +25,32 @@ WITH told AS MATERIALIZED (
      WHERE j.id = ANY (ARRAY[o.id]) AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state + 0 = 6
        AND j.flags = 0
     RETURNING j.id, j.worker, j.created_at, j.run_at, o.started_at, o.finished_at, j.claim, j.attempt, j.crashes,
-              j.max_crashes, o.state, j.priority, j.queue, j.task, j.args, j.options, o.result, o.error
+              j.max_crashes, o.state, j.priority, j.queue, j.task, j.args, j.options, o.result, o.error,
+              j.unique_key, j.limit_key
 ), kept AS (
     INSERT INTO coserver_done (id, worker, created_at, run_at, started_at, finished_at, claim, attempt, crashes,
-                               max_crashes, state, priority, queue, task, args, options, result, error)
+                               max_crashes, state, priority, queue, task, args, options, result, error,
+                               unique_key, limit_key)
     SELECT * FROM gone
 ), counted AS (
     INSERT INTO coserver_count (worker, queue, state, n)
     SELECT worker, queue, state, count(*) FROM gone GROUP BY worker, queue, state ORDER BY queue, state
     ON CONFLICT (worker, queue, state) DO UPDATE SET n = coserver_count.n + excluded.n
+), closed AS MATERIALIZED (
+    SELECT ARRAY(SELECT name FROM coserver_queue WHERE paused_at IS NOT NULL) AS paused,
+           ARRAY(SELECT substr(name, 7) FROM coserver_limit WHERE starts_with(name, 'queue:')) AS limited
 ), me AS MATERIALIZED (
     SELECT id FROM coserver_worker WHERE id = %(worker)s::bigint AND state + 0 = 0
 ), pairs AS MATERIALIZED (
-    SELECT p.queue, p.task, p.room
-      FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me
+    SELECT p.queue, p.task, p.room, p.queue = ANY (c.limited) AS limited
+      FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me, closed c
+     WHERE p.queue <> ALL (c.paused)
 ), suspect AS MATERIALIZED (
     SELECT c.priority, c.seq
       FROM pairs p, LATERAL (
            SELECT j.priority, j.seq FROM coserver_job j
             WHERE j.state = 5 AND j.crashes > 0 AND j.queue = p.queue AND j.task = p.task
+              AND (NOT p.limited OR EXISTS (SELECT 1 FROM coserver_slot s WHERE s.job = j.id AND s.key = 'queue:' || j.queue))
             ORDER BY j.priority, j.seq LIMIT 1) c
      WHERE EXISTS (SELECT 1 FROM coserver_job WHERE state = 5 AND crashes > 0)
      ORDER BY c.priority, c.seq LIMIT 1
@@ -49,6 +59,7 @@ WITH told AS MATERIALIZED (
       FROM pairs p, LATERAL (
            SELECT j.id, j.priority, j.seq FROM coserver_job j
             WHERE j.state = 5 AND j.crashes = 0 AND j.queue = p.queue AND j.task = p.task
+              AND (NOT p.limited OR EXISTS (SELECT 1 FROM coserver_slot s WHERE s.job = j.id AND s.key = 'queue:' || j.queue))
             ORDER BY j.priority, j.seq LIMIT p.room
               FOR UPDATE SKIP LOCKED) c
 ), picked AS MATERIALIZED (
@@ -59,7 +70,7 @@ WITH told AS MATERIALIZED (
 ), claimed AS (
     UPDATE coserver_job j
        SET state = 6, worker = %(worker)s::bigint, claim = j.claim + 1,
-           claimed_at = (date_part('epoch', now()) * 1000000)::bigint
+           claimed_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint
       FROM picked p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 5
     RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq
 ), awake AS (
@@ -78,7 +89,8 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NU
                                 OR EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = ANY (ARRAY[w.id]) AND j.state = 6)
                       END)::integer,
        EXISTS (SELECT 1 FROM suspect)::integer::smallint,
-       (SELECT min(run_at) FROM coserver_job WHERE state = 4) - (date_part('epoch', now()) * 1000000)::bigint,
+       least((SELECT min(run_at) FROM coserver_job WHERE state = 4), (SELECT min(at) FROM coserver_gate))
+           - (date_part('epoch', now()) * 1000000)::bigint,
        CASE WHEN %(lazy)s::boolean THEN set_config('synchronous_commit', 'off', true) END,
        0
 UNION ALL

@@ -5,6 +5,7 @@ WITH me AS MATERIALIZED (
     SELECT t.value AS task FROM me, LATERAL json_array_elements_text(me.tasks) AS t
 ), pairs AS MATERIALIZED (
     SELECT q.value AS queue, t.task FROM me, LATERAL json_array_elements_text(me.queues) AS q, tasks t
+     WHERE q.value <> ALL (ARRAY(SELECT name FROM coserver_queue WHERE paused_at IS NOT NULL))
 )
 SELECT NOT EXISTS (SELECT 1 FROM me)
     OR EXISTS (SELECT 1 FROM pairs p, LATERAL (
@@ -16,6 +17,8 @@ SELECT NOT EXISTS (SELECT 1 FROM me)
     OR EXISTS (SELECT 1 FROM tasks t, LATERAL (
                       SELECT 1 FROM coserver_job j WHERE j.state = 0 AND j.task = t.task LIMIT 1) found)
     OR coalesce((SELECT min(run_at) FROM coserver_job WHERE state = 4)
+                <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint, false)
+    OR coalesce((SELECT min(at) FROM coserver_gate)
                 <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint, false)
     OR EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE w.state < 2

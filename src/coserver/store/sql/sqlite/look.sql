@@ -1,5 +1,6 @@
 -- What a worker has to know before it claims: is it live (and parked), is anything to be routed, when is the first
--- scheduled job due, is a dead worker's estate open, does a job wait that has killed workers.
+-- scheduled job due, is a dead worker's estate open, does a job wait that has killed workers, when has
+-- somebody to look at a limit, and which queues are paused.
 SELECT (SELECT parked FROM coserver_worker WHERE id = :worker AND state = 0),
        EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)
            AND EXISTS (SELECT 1 FROM coserver_task t
@@ -7,4 +8,6 @@ SELECT (SELECT parked FROM coserver_worker WHERE id = :worker AND state = 0),
        (SELECT min(run_at) FROM coserver_job WHERE state = 4),
        EXISTS (SELECT 1 FROM coserver_worker
                 WHERE state = 1 OR (state = 0 AND (boot <> :boot_id OR lease_until < :boot) AND id <> :worker)),
-       EXISTS (SELECT 1 FROM coserver_job WHERE state = 5 AND crashes > 0)
+       EXISTS (SELECT 1 FROM coserver_job WHERE state = 5 AND crashes > 0),
+       (SELECT min(at) FROM coserver_gate),
+       (SELECT json_group_array(name) FROM coserver_queue WHERE paused_at IS NOT NULL)

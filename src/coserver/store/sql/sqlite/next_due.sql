@@ -1,2 +1,3 @@
--- When the first scheduled job is due; PostgreSQL says in how many µs, because its own clock counts there.
-SELECT min(run_at) FROM coserver_job WHERE state = 4
+-- When the first scheduled job is due, or somebody has to look at a limit; PostgreSQL says in how many µs, because its own clock counts there.
+SELECT min(at)
+  FROM (SELECT min(run_at) AS at FROM coserver_job WHERE state = 4 UNION ALL SELECT min(at) FROM coserver_gate)
