@@ -87,7 +87,7 @@ class AppConfig:
     )
     tasks: tuple[str, ...] = key(
         MODULES,
-        "Modules that define tasks, or `@group` for an entry-point group.",
+        "Modules that define tasks, and task plugins such as `@http-call`.",
         default=(),
         also=("imports",),
     )
@@ -310,7 +310,7 @@ class ServiceConfig:
     )
     tasks: tuple[str, ...] = key(
         MODULES,
-        "Modules that define the tasks it works on, or `@group` for an entry-point group.",
+        "Modules that define the tasks it works on, and task plugins such as `@http-call`.",
         default=(),
         default_text="`app.tasks`",
         kind="python",

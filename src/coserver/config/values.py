@@ -80,7 +80,7 @@ def _module(text: str) -> str:
         module = text.partition(":")[0]
         raise ValueError(f'"{text}" names an object; here a module is asked for: "{module}"')
     if not _MODULE.fullmatch(text) and not _GROUP.fullmatch(text):
-        raise ValueError(f'"{text}" is no module; write "shop.tasks", or "@group" for an entry-point group')
+        raise ValueError(f'"{text}" is no module; write "shop.tasks", or "@http-call" for a task plugin')
     return text
 
 
