@@ -44,6 +44,7 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES
 from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
+from coserver.store import limits
 from coserver.store.contract import (
     Exchange,
     Held,
@@ -56,7 +57,17 @@ from coserver.store.contract import (
     WorkerIdentity,
 )
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
-from coserver.store.pool import STATEMENT_SECONDS, Connection, Pool, Row, int_array, queue_up, run, text_array
+from coserver.store.pool import (
+    STATEMENT_SECONDS,
+    Connection,
+    Pool,
+    PostgresSession,
+    Row,
+    int_array,
+    queue_up,
+    run,
+    text_array,
+)
 from coserver.store.records import (
     IDS,
     INLINE,
@@ -220,7 +231,10 @@ class PostgresStore:
                 queue_up(cursor, name, params)
                 pipeline.sync()
                 queue_up(connection.cursor(), "notify", {})
-            return [row[0] for row in cursor.fetchall()]
+            rows = cursor.fetchall()
+            if any(limited for _, limited in rows):
+                self._rouse(connection, self._admit(connection).ready)
+            return [row[0] for row in rows]
 
     def job(self, id: int) -> JobInfo | None:
         if id not in IDS:
@@ -395,6 +409,7 @@ class PostgresStore:
                 for estate in run(connection, "estate_of", {"token": token}):
                     while self._settle(connection, freed, 500, estate):
                         pass
+            freed.ready += self._admit(connection).ready
             self._rouse(connection, freed.ready)
         return Rescue(freed.uncharged, freed.crashed, freed.lost)
 
@@ -410,7 +425,7 @@ class PostgresStore:
             self._vacuum.consider(connection)
             due = run(connection, "next_due", {})[0][0]
             self._rouse(connection, done.ready)
-        more = limit in (done.routed, done.promoted, pruned) or done.rescued >= limit
+        more = limit in (done.routed, done.promoted, pruned) or done.rescued >= limit or done.more
         return Upkeep(
             done.routed, done.promoted, done.rescued, pruned, more, None if due is None else max(due, 0)
         )
@@ -429,8 +444,9 @@ class PostgresStore:
             with connection.transaction():
                 self._route(connection, done, limit)
         if due:
-            done.promoted = len(run(connection, "promote", {"limit": limit}))
-            done.ready += done.promoted
+            promoted = run(connection, "promote", {"limit": limit})
+            done.promoted = len(promoted)
+            done.ready += sum(row[1] == State.QUEUED for row in promoted)
         if estates:
             run(connection, "expire", {"worker": worker})
             with connection.transaction():
@@ -438,7 +454,15 @@ class PostgresStore:
                     if done.rescued >= limit:
                         break
                     self._settle(connection, done, limit - done.rescued, estate)
+        admitted = self._admit(connection)
+        done.ready += admitted.ready
+        done.more = admitted.more
         return done
+
+    def _admit(self, connection: Connection) -> limits.Admitted:
+        """Let in who may pass the limits that somebody has to look at."""
+        with connection.transaction():
+            return limits.settle(PostgresSession(connection))
 
     def _route(self, connection: Connection, done: Freed, limit: int) -> None:
         now = run(connection, "clock", {})[0][0]
@@ -466,6 +490,13 @@ class PostgresStore:
                 "larges": text_array(["t" if to.large else "f" for to in routes]),
             }
             run(connection, "route", params)
+            session = PostgresSession(connection)
+            limited = limits.queues(session)
+            enter = [
+                to.id for to in routes if to.run_at is None and (to.limit is not None or to.queue in limited)
+            ]
+            limits.enter(session, enter, keep_places=True)
+            done.ready -= len(enter)
         if rejects:
             params = {
                 "ids": int_array([no.id for no in rejects]),
@@ -481,12 +512,16 @@ class PostgresStore:
         rows = run(connection, "left_running", {"worker": worker, "limit": limit})
         verdict = judge(rows, started, note, process)
         freed.add(verdict)
+        session = PostgresSession(connection)
+        begun = [job for job, charge in verdict.back if charge]
+        limited = limits.leave(session, [*begun, *(lost[0] for lost in verdict.lost)])
         if verdict.back:
             params = {
                 "ids": int_array([job for job, _ in verdict.back]),
                 "charges": int_array([charge for _, charge in verdict.back]),
             }
             run(connection, "rescue", params)
+            limits.enter(session, [job for job in begun if job in limited], keep_places=True)
         if verdict.lost:
             params = {
                 "ids": int_array([job for job, _, _ in verdict.lost]),

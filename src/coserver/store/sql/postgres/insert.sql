@@ -1,4 +1,5 @@
--- Store new jobs. `queue` NULL: what the task's workers say, else the row stays new. Returns the ids in order.
+-- Store new jobs. `queue` NULL: what the task's workers say, else the row stays new. Returns the ids in order,
+-- each with whether a limit rules the job's queue, so that it has to be admitted.
 -- SQLite inserts row by row, because it has no arrays and no round trips.
 WITH given AS MATERIALIZED (
     SELECT nextval('coserver_job_id_seq') AS id, o.n, o.task, o.args, o.large, o.options,
@@ -10,15 +11,24 @@ WITH given AS MATERIALIZED (
                   %(priorities)s::smallint[], %(run_ats)s::bigint[], %(delays)s::bigint[],
                   %(max_crashes)s::integer[], %(options)s::text[])
            WITH ORDINALITY AS o (task, args, large, queue, priority, run_at, delay, max_crashes, options, n)
+), placed AS MATERIALIZED (
+    SELECT g.*,
+           CASE WHEN g.run_at > g.created_at THEN NULL
+                WHEN g.queue = ANY (ARRAY(SELECT substr(l.name, 7) FROM coserver_limit l WHERE starts_with(l.name, 'queue:')))
+                THEN 'queue:' || g.queue END AS key
+      FROM given g
 ), stored AS (
-    INSERT INTO coserver_job (id, state, seq, task, args, options, priority, max_crashes, queue, created_at, run_at)
+    INSERT INTO coserver_job (id, state, seq, task, args, options, priority, max_crashes, queue, created_at, run_at,
+                              blocked_on)
     SELECT g.id,
-           CASE WHEN g.queue IS NULL THEN 0 WHEN g.run_at > g.created_at THEN 4 ELSE 5 END,
+           CASE WHEN g.queue IS NULL THEN 0 WHEN g.run_at > g.created_at THEN 4 WHEN g.key IS NOT NULL THEN 3 ELSE 5 END,
            CASE WHEN g.queue IS NULL OR g.run_at > g.created_at THEN NULL ELSE nextval('coserver_seq') END,
            g.task, g.args, g.options, g.priority, g.max_crashes, g.queue, g.created_at,
-           CASE WHEN g.run_at > g.created_at THEN g.run_at END
-      FROM given g
+           CASE WHEN g.run_at > g.created_at THEN g.run_at END, g.key
+      FROM placed g
+), gates AS (
+    INSERT INTO coserver_gate (key, at) SELECT DISTINCT key, created_at FROM placed WHERE key IS NOT NULL
 ), blobs AS (
     INSERT INTO coserver_blob (job, kind, data) SELECT g.id, 0, g.large FROM given g WHERE g.large IS NOT NULL
 )
-SELECT g.id FROM given g ORDER BY g.n
+SELECT g.id, (g.key IS NOT NULL)::integer FROM placed g ORDER BY g.n
