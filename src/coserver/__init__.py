@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from coserver.tasks.binding import configure, using
     from coserver.tasks.current import CurrentJob, current_job
     from coserver.tasks.declaration import AsyncTask, Bound, PlainTask, Task, TaskWithOptions, task
+    from coserver.tasks.flow import Flow, chain, group
     from coserver.tasks.handle import Job
+    from coserver.tasks.options import SubmitOptions
     from coserver.tasks.retry import Retry, RetryLater
 
     __version__: str
@@ -46,6 +48,7 @@ __all__ = [
     "CoserverError",
     "Counts",
     "CurrentJob",
+    "Flow",
     "InvalidArguments",
     "Job",
     "JobCancelled",
@@ -64,14 +67,17 @@ __all__ = [
     "SchemaMismatch",
     "State",
     "StoreUnavailable",
+    "SubmitOptions",
     "Task",
     "TaskWithOptions",
     "UnknownTask",
     "UsageError",
     "WouldDeadlock",
     "__version__",
+    "chain",
     "configure",
     "current_job",
+    "group",
     "task",
     "using",
 ]
@@ -83,7 +89,9 @@ if not TYPE_CHECKING:  # for checkers, only what stands above exists
         "tasks.binding": ("configure", "using"),
         "tasks.current": ("CurrentJob", "current_job"),
         "tasks.declaration": ("AsyncTask", "Bound", "PlainTask", "Task", "TaskWithOptions", "task"),
+        "tasks.flow": ("Flow", "chain", "group"),
         "tasks.handle": ("Job",),
+        "tasks.options": ("SubmitOptions",),
         "tasks.retry": ("Retry", "RetryLater"),
     }
     _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

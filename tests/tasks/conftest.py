@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
-from coserver.model.job import JobInfo, NewJob
+from coserver.model.job import JobInfo, NewJob, State
 from coserver.tasks.registry import registry
 
 
@@ -22,14 +23,28 @@ class Kept:
 
     def __init__(self) -> None:
         self.jobs: list[NewJob] = []
+        self.connection: Any = None
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[int]:
+    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
         first = len(self.jobs) + 1
         self.jobs.extend(jobs)
+        self.connection = connection
         return list(range(first, len(self.jobs) + 1))
 
-    async def aenqueue(self, jobs: Sequence[NewJob]) -> list[int]:
-        return self.enqueue(jobs)
+    async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
+        return self.enqueue(jobs, connection=connection)
+
+    def cancel(self, ids: Sequence[int]) -> dict[int, State]:
+        return dict.fromkeys(ids, State.CANCELLED)
+
+    async def acancel(self, ids: Sequence[int]) -> dict[int, State]:
+        return self.cancel(ids)
+
+    def release(self, ids: Sequence[int]) -> list[int]:
+        return list(ids)
+
+    async def arelease(self, ids: Sequence[int]) -> list[int]:
+        return self.release(ids)
 
     def look(self, id: int) -> JobInfo | None:
         return None

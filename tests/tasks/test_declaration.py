@@ -116,7 +116,7 @@ def test_many_bound_calls_are_submitted_at_once_and_in_order(resize: Task[..., s
 
 def test_submitting_no_calls_touches_no_store() -> None:
     class Untouchable(Kept):
-        def enqueue(self, jobs: Any) -> list[int]:
+        def enqueue(self, jobs: Any, *, connection: Any = None) -> list[int]:
             raise AssertionError("was touched")
 
     with using(Untouchable()):

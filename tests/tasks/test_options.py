@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,7 +18,7 @@ OWN = RetryPolicy(2, 1.0, 60.0, (OSError,), (FileNotFoundError,))
 
 def test_unset_options_are_those_beneath() -> None:
     over, under = options(priority="high"), options(priority="low", queue="mail", delay=0)
-    assert over.over(under) == Options(Priority.HIGH, 0, "mail", None)
+    assert over.over(under) == Options(priority=Priority.HIGH, delay=0, queue="mail")
     assert Options().over(under) == under
 
 
@@ -51,3 +52,31 @@ def test_a_queue_needs_a_name(name: object) -> None:
     else:
         with pytest.raises(UsageError, match="as a queue"):
             options(queue=name)  # type: ignore[arg-type]
+
+
+def test_a_unique_key_belongs_to_its_task() -> None:
+    assert options(unique="a").key("mail", "[]") != options(unique="a").key("report", "[]")
+    assert options(unique="a").key("mail", "[1]") == options(unique="a").key("mail", "[2]")
+
+
+def test_unique_by_arguments_tells_other_arguments_apart() -> None:
+    by_arguments = options(unique=True)
+    assert by_arguments.key("mail", "[1]") == by_arguments.key("mail", "[1]")
+    assert by_arguments.key("mail", "[1]") != by_arguments.key("mail", "[2]")
+    assert options(unique=False).key("mail", "[]") is None
+    assert options().key("mail", "[]") is None
+
+
+def test_the_nearer_of_delay_and_time_counts() -> None:
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+    assert options(delay=3).over(options(at=later)).run_at is None
+    assert options(at=later).over(options(delay=3)).delay is None
+
+
+def test_none_is_as_good_as_unset() -> None:
+    assert options(queue=None, delay=None, unique=None) == Options()
+
+
+def test_an_option_that_does_not_exist_is_refused_like_a_wrong_argument() -> None:
+    with pytest.raises(TypeError, match="no such option of a submit: prio"):
+        options(prio="high")  # type: ignore[call-arg]

@@ -20,7 +20,9 @@ from coserver import (
     Retry,
     RetryLater,
     Task,
+    chain,
     current_job,
+    group,
     task,
     using,
 )
@@ -100,6 +102,11 @@ def elsewhere() -> None:
     with Client("sqlite:site.db") as client, using(client):
         assert_type(client.submit("shop.jobs:report", args=[], kwargs={}, priority="high"), Job[Any])
         assert_type(client.job(3), Job[Any])
+        assert_type(chain(resize.bind("a"), send, group(send.bind("b"), send)).submit(), list[Job[Any]])
+        assert_type(
+            resize.options(unique=True, limit="user:7", tags=["x"], after=client.job(3)).submit("a"), Job[str]
+        )
+        assert_type(resize.submit("a").then(send, on_error=send.bind("b")), Job[Any])
         assert_type(client.jobs(states=["failed"], limit=5), list[JobInfo])
         try:
             resize.submit("a").result()
@@ -120,7 +127,7 @@ resize.submit(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType
 resize.submit("a", sise=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 resize.bind("a", size="big")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 resize.options(priority="urgent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-resize.options(unique="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+resize.options(unique=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 resize.options(delay="1h").submit(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 resize.submit_many([send.bind("a")])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 number: int = resize.submit("a").result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

@@ -16,13 +16,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from coserver.client.waiting import Watch
 from coserver.errors import ResultTimeout, StoreUnavailable, UsageError
 from coserver.model import units
-from coserver.model.job import Counts, JobFilter, JobInfo, NewJob, State
+from coserver.model.job import Counts, JobFilter, JobInfo, NewJob, QueueInfo, State
 from coserver.model.why import Unserved
 from coserver.model.why_words import Why
 from coserver.store import open_store
@@ -30,8 +31,7 @@ from coserver.store.contract import Opener, Store
 from coserver.store.inquiry import ask, ask_all
 from coserver.tasks.by_name import job_by_name
 from coserver.tasks.handle import Job
-from coserver.tasks.options import PriorityName, options
-from coserver.tasks.retry import Retry
+from coserver.tasks.options import SubmitOptions, options, queue_named
 
 __all__ = ["Client"]
 
@@ -40,6 +40,20 @@ THREADS = 4
 
 StateName = str
 T = TypeVar("T")
+
+
+class JobQuery(TypedDict, total=False):
+    """Which jobs to list. `states`: such as `["failed", "lost"]`. `error` and `args`: parts of these texts, whatever
+    the case of their letters. `since` and `until`: when it was submitted. Nothing, or None, means no restriction."""
+
+    states: Iterable[State | StateName]
+    queue: str | None
+    task: str | None
+    tag: str | None
+    error: str | None
+    args: str | None
+    since: datetime | None
+    until: datetime | None
 
 
 class Client:
@@ -90,71 +104,54 @@ class Client:
         task: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        *,
-        priority: PriorityName | None = None,
-        delay: units.Duration | None = None,
-        queue: str | None = None,
-        retries: int | Retry | None = None,
+        **said: Unpack[SubmitOptions],
     ) -> Job[Any]:
-        """Submit a job by the name of its task: `client.submit("shop.jobs:report", args=["daily"])`.
+        """Submit a job by the name of its task: `client.submit("shop.jobs:report", args=["daily"], priority="high")`.
 
         A task that this process has imported is checked and defaults as if submitted itself; of any other one only
-        that JSON can hold the arguments. Without a queue such a job goes where the task's workers say. Raises
-        `InvalidArguments`, `UnknownTask` (for a name that the task's module, imported here, does not have) and
+        that JSON can hold the arguments. Without a queue such a job goes where the task's workers say. The options
+        are those of `Task.options`.
+
+        `connection`: your own connection to the store's database (psycopg, sqlite3, apsw, SQLAlchemy, Django), in
+        whose open transaction the job is stored: it comes with your commit and goes with your rollback.
+
+        Raises `InvalidArguments`, `UnknownTask` (for a name that the task's module, imported here, does not have) and
         `UsageError` before anything is stored.
         """
-        said = options(priority=priority, delay=delay, queue=queue, retries=retries)
-        return Job(self.enqueue([job_by_name(task, args, kwargs or {}, said)])[0], self, created=True)
+        checked = options(**said)
+        ids = self.enqueue([job_by_name(task, args, kwargs or {}, checked)], connection=checked.connection)
+        return Job(abs(ids[0]), self, created=ids[0] > 0)
 
     async def asubmit(
         self,
         task: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        *,
-        priority: PriorityName | None = None,
-        delay: units.Duration | None = None,
-        queue: str | None = None,
-        retries: int | Retry | None = None,
+        **said: Unpack[SubmitOptions],
     ) -> Job[Any]:
-        """As `submit`, without blocking the event loop."""
-        said = options(priority=priority, delay=delay, queue=queue, retries=retries)
-        ids = await self.aenqueue([job_by_name(task, args, kwargs or {}, said)])
-        return Job(ids[0], self, created=True)
+        """As `submit`, without blocking the event loop; `connection` may be an asynchronous one."""
+        checked = options(**said)
+        jobs = [job_by_name(task, args, kwargs or {}, checked)]
+        ids = await self.aenqueue(jobs, connection=checked.connection)
+        return Job(abs(ids[0]), self, created=ids[0] > 0)
 
     def job(self, id: int) -> Job[Any]:
         """Return the handle of a job by its number. Does not look whether it exists."""
         return Job(id, self, created=False)
 
     def jobs(
-        self,
-        *,
-        states: Iterable[State | StateName] = (),
-        queue: str | None = None,
-        task: str | None = None,
-        limit: int = 100,
-        before: int | None = None,
+        self, *, limit: int = 100, before: int | None = None, **where: Unpack[JobQuery]
     ) -> list[JobInfo]:
-        """Return up to `limit` jobs, newest first, below the number `before` when given.
-
-        `states`: such as `["failed", "lost"]`; nothing means all. Raises `UsageError` for an unknown state.
+        """Return up to `limit` jobs, newest first, below the number `before` when given: `client.jobs(queue="mail",
+        states=["failed"])`. Raises `UsageError` for an unknown state.
         """
-        where = JobFilter(tuple(_state(state) for state in states), queue, task)
-        return self._opened().jobs(where, limit=limit, before=before)
+        return self._opened().jobs(_filter(where), limit=limit, before=before)
 
     async def ajobs(
-        self,
-        *,
-        states: Iterable[State | StateName] = (),
-        queue: str | None = None,
-        task: str | None = None,
-        limit: int = 100,
-        before: int | None = None,
+        self, *, limit: int = 100, before: int | None = None, **where: Unpack[JobQuery]
     ) -> list[JobInfo]:
         """As `jobs`, without blocking the event loop."""
-        return await self._in_thread(
-            lambda: self.jobs(states=states, queue=queue, task=task, limit=limit, before=before)
-        )
+        return await self._in_thread(lambda: self.jobs(limit=limit, before=before, **where))
 
     def counts(self) -> Counts:
         """Return how many jobs are in each state; finished ones are counted since the store was made."""
@@ -194,6 +191,55 @@ class Client:
         """As `unserved`, without blocking the event loop."""
         return await self._in_thread(self.unserved)
 
+    def cancel(self, ids: Iterable[int]) -> dict[int, State]:
+        """Cancel living jobs. Returns the state of each that was living: cancelled, or running when it was asked to
+        stop (see `Job.cancel`)."""
+        return self._opened().cancel(list(ids))
+
+    async def acancel(self, ids: Iterable[int]) -> dict[int, State]:
+        """As `cancel`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.cancel(ids))
+
+    def release(self, ids: Iterable[int]) -> list[int]:
+        """Let held jobs go; return those that were held."""
+        return self._opened().release_held(list(ids))
+
+    async def arelease(self, ids: Iterable[int]) -> list[int]:
+        """As `release`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.release(ids))
+
+    def discard(self, ids: Iterable[int]) -> list[int]:
+        """Forget finished jobs at once, with their results; return those that were there."""
+        return self._opened().discard(list(ids))
+
+    async def adiscard(self, ids: Iterable[int]) -> list[int]:
+        """As `discard`, without blocking the event loop."""
+        return await self._in_thread(lambda: self.discard(ids))
+
+    def queues(self) -> list[QueueInfo]:
+        """Return every known queue: how many jobs are in which state, since when, paused by whom, under what limit."""
+        return self._opened().queues()
+
+    async def aqueues(self) -> list[QueueInfo]:
+        """As `queues`, without blocking the event loop."""
+        return await self._in_thread(self.queues)
+
+    def pause_queue(self, name: str, *, by: str = "") -> None:
+        """Let nobody take jobs of this queue any more; what is claimed goes on. `by`: who says so, for others."""
+        self._opened().pause_queue(queue_named(name), by=by)
+
+    async def apause_queue(self, name: str, *, by: str = "") -> None:
+        """As `pause_queue`, without blocking the event loop."""
+        await self._in_thread(lambda: self.pause_queue(name, by=by))
+
+    def resume_queue(self, name: str) -> None:
+        """End of `pause_queue`."""
+        self._opened().resume_queue(queue_named(name))
+
+    async def aresume_queue(self, name: str) -> None:
+        """As `resume_queue`, without blocking the event loop."""
+        await self._in_thread(lambda: self.resume_queue(name))
+
     def close(self) -> None:
         """Close the store's connections and end the client's threads. Whoever still waits gets `StoreUnavailable`."""
         with self._lock:
@@ -210,13 +256,18 @@ class Client:
 
     # As a Submitter (see coserver.tasks.binding) --------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Store the jobs in one transaction; return their ids in order."""
-        return self._opened().submit(jobs)
+    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
+        """Store the jobs in one transaction, the caller's own if `connection` is given; return their ids in order,
+        negated where a living job had the unique key."""
+        store = self._opened()
+        return store.submit(jobs) if connection is None else store.submit_on(connection, jobs)
 
-    async def aenqueue(self, jobs: Sequence[NewJob]) -> list[int]:
+    async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
         """As `enqueue`, without blocking the event loop."""
-        return await self._in_thread(lambda: self.enqueue(jobs))
+        if connection is None:
+            return await self._in_thread(lambda: self.enqueue(jobs))
+        store = await self._in_thread(self._opened)
+        return await store.asubmit_on(connection, jobs)
 
     def look(self, id: int) -> JobInfo | None:
         """Return what is known of a job, or None."""
@@ -294,6 +345,23 @@ def _ready(store: Store) -> Store:
         store.close()
         raise
     return store
+
+
+def _filter(where: JobQuery) -> JobFilter:
+    return JobFilter(
+        tuple(_state(state) for state in where.get("states") or ()),
+        where.get("queue"),
+        where.get("task"),
+        where.get("tag"),
+        where.get("error"),
+        where.get("args"),
+        _moment(where.get("since")),
+        _moment(where.get("until")),
+    )
+
+
+def _moment(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp() * 1e6)
 
 
 def _state(name: State | str) -> State:

@@ -117,6 +117,10 @@ class Parameters:
             self._fail("submit", f"the name `{POSITIONAL}` is reserved for positional arguments")
         return self._text({POSITIONAL: positional, **keyword} if positional else keyword, positional, keyword)
 
+    def check_one(self) -> None:
+        """Raise `InvalidArguments` unless a call with one positional argument fits."""
+        self._fit((None,), {}, "submit")
+
     def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the call that JSON text stands for. Raises `InvalidArguments` naming the argument."""
         if self._needs_none and text == "[]":

@@ -22,22 +22,36 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from coserver.errors import NotConfigured
 
 if TYPE_CHECKING:
-    from coserver.model.job import JobInfo, NewJob
+    from coserver.model.job import JobInfo, NewJob, State
 
 
 class Submitter(Protocol):
     """Takes jobs and answers for them. All methods are thread-safe and may raise `StoreUnavailable`."""
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Store the jobs, all or none; return their ids in order."""
+    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
+        """Store the jobs, all or none; return their ids in order, negated where a living job had the unique key.
 
-    def aenqueue(self, jobs: Sequence[NewJob]) -> Awaitable[list[int]]:
+        `connection`: the caller's own, in whose open transaction the jobs come and go."""
+
+    def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> Awaitable[list[int]]:
         """As `enqueue`, without blocking the event loop."""
+
+    def cancel(self, ids: Sequence[int]) -> dict[int, State]:
+        """Cancel living jobs; return the state of each: CANCELLED, or RUNNING when it was asked to stop."""
+
+    def acancel(self, ids: Sequence[int]) -> Awaitable[dict[int, State]]:
+        """As `cancel`, without blocking the event loop."""
+
+    def release(self, ids: Sequence[int]) -> list[int]:
+        """Let held jobs go; return those that were held."""
+
+    def arelease(self, ids: Sequence[int]) -> Awaitable[list[int]]:
+        """As `release`, without blocking the event loop."""
 
     def look(self, id: int) -> JobInfo | None:
         """Return what is known of a job, or None when the store does not have it."""

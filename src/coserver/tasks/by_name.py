@@ -43,7 +43,24 @@ def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said:
     _refuse_slip(name)
     priority = Priority.NORMAL if said.priority is None else said.priority
     text = Parameters(name, _anything).encode(args, kwargs)
-    return NewJob(name, text, said.queue, priority, None, said.delay, None, said.text())
+    return NewJob(
+        name,
+        text,
+        said.queue,
+        priority,
+        said.run_at,
+        said.delay,
+        None,
+        said.text(),
+        bool(said.held),
+        said.begin_within,
+        None,
+        said.key(name, text),
+        bool(said.until_started),
+        said.limit,
+        said.tags or (),
+        said.after or (),
+    )
 
 
 def _refuse_slip(name: str) -> None:

@@ -14,7 +14,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from coserver.errors import InvalidArguments, UsageError
 from coserver.model import units
@@ -24,16 +24,22 @@ from coserver.tasks import binding
 from coserver.tasks.arguments import Parameters, ResultReader, result_text
 from coserver.tasks.handle import Job
 from coserver.tasks.options import (
+    UNSET,
     Options,
     PriorityName,
+    SubmitOptions,
+    UniqueUntil,
+    begin_within_of,
+    limit_of,
     options,
     policy_over,
     priority_named,
     queue_named,
-    refuse_unbuilt,
     retry,
     timeout_of,
     timeout_over,
+    unique_of,
+    until_started_of,
 )
 from coserver.tasks.registry import place, registry
 from coserver.tasks.retry import Retry
@@ -43,8 +49,6 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 OnLost = Literal["retry", "fail"]
-
-_UNSET = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,13 @@ class Bound(Generic[R_co]):
 
     def submit(self) -> Job[R_co]:
         """Submit this call as a job."""
-        return self.task._submit([self._job()])[0]
+        return submit([self._job()], self.options.connection)[0]
 
     async def asubmit(self) -> Job[R_co]:
         """As `submit`, without blocking the event loop."""
-        return (await self.task._asubmit([self._job()]))[0]
+        return (await asubmit([self._job()], self.options.connection))[0]
 
-    def _job(self, under: Options = _UNSET) -> NewJob:
+    def _job(self, under: Options = UNSET) -> NewJob:
         return self.task._new_job(self.args, self.options.over(under))
 
 
@@ -84,13 +88,13 @@ class _Submittable(Generic[P, R_co]):
         Raises `InvalidArguments` before anything is stored, `NotConfigured` when no store is known, and
         `StoreUnavailable`.
         """
-        task = self._task()
-        return task._submit([task._new_job(task.parameters.encode(args, kwargs), self._options())])[0]
+        task, said = self._task(), self._options()
+        return submit([task._new_job(task.parameters.encode(args, kwargs), said)], said.connection)[0]
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
         """As `submit`, without blocking the event loop."""
-        task = self._task()
-        return (await task._asubmit([task._new_job(task.parameters.encode(args, kwargs), self._options())]))[
+        task, said = self._task(), self._options()
+        return (await asubmit([task._new_job(task.parameters.encode(args, kwargs), said)], said.connection))[
             0
         ]
 
@@ -108,11 +112,11 @@ class _Submittable(Generic[P, R_co]):
 
         A call's own options go before those stated here.
         """
-        return self._task()._submit(self._jobs(calls))
+        return submit(self._jobs(calls), self._options().connection)
 
     async def asubmit_many(self, calls: Iterable[Bound[R_co]]) -> list[Job[R_co]]:
         """As `submit_many`, without blocking the event loop."""
-        return await self._task()._asubmit(self._jobs(calls))
+        return await asubmit(self._jobs(calls), self._options().connection)
 
     def _jobs(self, calls: Iterable[Bound[R_co]]) -> list[NewJob]:
         task, under = self._task(), self._options()
@@ -150,6 +154,7 @@ class Task(_Submittable[P, R_co]):
         max_crashes: int,
         timeout: float | None,
         isolate: bool,
+        said: Options = UNSET,
     ) -> None:
         functools.update_wrapper(cast(Any, self), function)
         self.function = function
@@ -161,6 +166,7 @@ class Task(_Submittable[P, R_co]):
         self.isolate = isolate
         self._policy = policy
         self._timeout = timeout
+        self._said = said  # for the store: what its submits leave open
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -178,26 +184,26 @@ class Task(_Submittable[P, R_co]):
     def _results(self) -> ResultReader:
         return ResultReader(self.function)
 
-    def options(
-        self,
-        *,
-        priority: PriorityName | None = None,
-        delay: units.Duration | None = None,
-        queue: str | None = None,
-        retries: int | Retry | None = None,
-        timeout: units.Duration | None = None,
-        unique: None = None,
-        connection: None = None,
-    ) -> TaskWithOptions[P, R_co]:
+    def options(self, **said: Unpack[SubmitOptions]) -> TaskWithOptions[P, R_co]:
         """Return the task with other options for its submits: `resize.options(priority="high").submit("a.png")`.
 
-        `delay`: at the earliest this long after the submit ("10m", a timedelta or seconds). `retries`: instead of the
-        task's own. `timeout`: how long an attempt may take, instead of the task's own. Raises `UsageError`.
+        - `delay`: at the earliest this long after the submit ("10m", a timedelta or seconds); `at`: not before this
+          time, an aware datetime.
+        - `retries`: instead of the task's own; `timeout`: how long an attempt may take.
+        - `hold`: wait until somebody releases it (`job.release()`).
+        - `begin_by`: expire if it has not begun this long after it was due.
+        - `unique`: a key, or True for the arguments: while a job of this task with that key lives, no other is made,
+          and the submit returns that one, with `created` False. `unique_until="started"`: only until it starts.
+        - `limit`: a limit key such as "api" or "user:7": of its jobs only so many run at once as `[limit.api]` or
+          `[limit.user]` says, one where nothing is said.
+        - `tags`: words to find the job by.
+        - `after`: jobs that have to end first; `when`: in "success" (else this job is cancelled), "failure" or any
+          "end".
+        - `connection`: your own database connection, in whose transaction the job is stored (see `Client.submit`).
+
+        Raises `UsageError`.
         """
-        refuse_unbuilt(f"submit {self.name}", {"unique": unique, "connection": connection})
-        return TaskWithOptions(
-            self, options(priority=priority, delay=delay, queue=queue, retries=retries, timeout=timeout)
-        )
+        return TaskWithOptions(self, options(**said))
 
     # For the worker -----------------------------------------------------------------------------------------
 
@@ -227,29 +233,46 @@ class Task(_Submittable[P, R_co]):
         return self
 
     def _options(self) -> Options:
-        return _UNSET
+        return UNSET
 
     def _new_job(self, args: str, said: Options) -> NewJob:
+        priority = self.priority if said.priority is None else said.priority
+        queue = said.queue or self.queue or DEFAULT_QUEUE
+        if said is UNSET and self._said is UNSET:
+            return NewJob(self.name, args, queue, priority, None, None, self.max_crashes)
+        said = said.over(self._said)
         return NewJob(
             self.name,
             args,
-            said.queue or self.queue or DEFAULT_QUEUE,
-            self.priority if said.priority is None else said.priority,
-            None,
+            queue,
+            priority,
+            said.run_at,
             said.delay,
             self.max_crashes,
             said.text(),
+            bool(said.held),
+            said.begin_within,
+            None,
+            said.key(self.name, args),
+            bool(said.until_started),
+            said.limit,
+            said.tags or (),
+            said.after or (),
         )
 
-    def _submit(self, jobs: Sequence[NewJob]) -> list[Job[R_co]]:
-        submitter = binding.current()
-        ids = submitter.enqueue(jobs) if jobs else []
-        return [Job(number, submitter, created=True) for number in ids]
 
-    async def _asubmit(self, jobs: Sequence[NewJob]) -> list[Job[R_co]]:
-        submitter = binding.current()
-        ids = await submitter.aenqueue(jobs) if jobs else []
-        return [Job(number, submitter, created=True) for number in ids]
+def submit(jobs: Sequence[NewJob], connection: Any = None) -> list[Job[Any]]:
+    """Store jobs where submits of this context go, all or none; return their handles in order."""
+    submitter = binding.current()
+    ids = submitter.enqueue(jobs, connection=connection) if jobs else []
+    return [Job(abs(number), submitter, created=number > 0) for number in ids]
+
+
+async def asubmit(jobs: Sequence[NewJob], connection: Any = None) -> list[Job[Any]]:
+    """As `submit`, without blocking the event loop."""
+    submitter = binding.current()
+    ids = await submitter.aenqueue(jobs, connection=connection) if jobs else []
+    return [Job(abs(number), submitter, created=number > 0) for number in ids]
 
 
 class PlainTask(Task[P, R_co]):
@@ -325,6 +348,10 @@ def task(
     on_lost: OnLost = "retry",
     timeout: units.Duration | None = None,
     isolate: bool = False,
+    begin_by: units.Duration | None = None,
+    unique: bool = False,
+    unique_until: UniqueUntil = "finished",
+    limit: str | None = None,
 ) -> Declare: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -338,6 +365,10 @@ def task(
     on_lost: OnLost = "retry",
     timeout: units.Duration | None = None,
     isolate: bool = False,
+    begin_by: units.Duration | None = None,
+    unique: bool = False,
+    unique_until: UniqueUntil = "finished",
+    limit: str | None = None,
 ) -> Any:
     """Declare a function as a task: `@task`, or `@task(queue="mail", retries=3)`.
 
@@ -345,11 +376,20 @@ def task(
     it. `queue`, `priority`: where its jobs go. `retries`: how many attempts follow a failed first one, or a `Retry`.
     `on_lost`: what happens when a worker dies while running it, "retry" (so write it idempotent; three deaths are the
     end) or "fail". `timeout`: how long an attempt may take ("2m", a timedelta or seconds); then it counts as failed.
+    `begin_by`, `unique` (by the arguments), `unique_until`, `limit`: for all of its jobs, as in `Task.options`.
 
     An `async def` runs in the worker's loop, a plain `def` in a thread. With `isolate` either runs in a process beside
     the worker, which can be killed: for what hogs the interpreter, may crash it, or must end at its timeout whatever
     it does. Raises `UsageError`.
     """
+
+    stated = Options(
+        begin_within=None if begin_by is None else begin_within_of(begin_by),
+        unique=unique_of(unique) or None,
+        until_started=until_started_of(unique_until) or None,
+        limit=None if limit is None else limit_of(limit),
+    )
+    said = UNSET if stated == UNSET else stated
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _refuse_odd(function)
@@ -373,6 +413,7 @@ def task(
             max_crashes=DEFAULT_MAX_CRASHES if on_lost == "retry" else 1,
             timeout=None if timeout is None else timeout_of(timeout),
             isolate=bool(isolate),
+            said=said,
         )
         registry.add(made)
         return made

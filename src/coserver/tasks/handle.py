@@ -8,7 +8,7 @@ service would have to run the awaited job on the very thread that waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from coserver.errors import (
@@ -21,12 +21,13 @@ from coserver.errors import (
     WouldDeadlock,
 )
 from coserver.model import units
-from coserver.model.job import Error, JobInfo, State
+from coserver.model.job import Edge, Error, JobInfo, NewJob, On, State
 from coserver.tasks.current import running
 from coserver.tasks.registry import registry
 
 if TYPE_CHECKING:
     from coserver.tasks.binding import Submitter
+    from coserver.tasks.flow import Call
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -84,6 +85,59 @@ class Job(Generic[R_co]):
     def __await__(self) -> Generator[Any, None, R_co]:
         return self.aresult().__await__()
 
+    def cancel(self) -> bool:
+        """Cancel the job; whether it was still living. What has not begun ends at once as cancelled, and so does what
+        waits for its success. What runs is asked to stop: a coroutine is cancelled, an isolated function ended; a
+        plain function sees it at `current_job().cancelled` and may go on."""
+        return bool(self._submitter.cancel([self.id]))
+
+    async def acancel(self) -> bool:
+        """As `cancel`, without blocking the event loop."""
+        return bool(await self._submitter.acancel([self.id]))
+
+    def release(self) -> bool:
+        """Let a held job go; whether it was held."""
+        return bool(self._submitter.release([self.id]))
+
+    async def arelease(self) -> bool:
+        """As `release`, without blocking the event loop."""
+        return bool(await self._submitter.arelease([self.id]))
+
+    def then(self, call: Call, *, on_error: Call | None = None) -> Job[Any]:
+        """Submit a job that runs when this one has succeeded, also when it has already; return its handle.
+
+        A bare task gets the result as its only argument, a bound call exactly its own: `job.then(publish)`,
+        `job.then(publish.bind("front"))`. `on_error`: what runs when this job ended otherwise, see `on_error`.
+        Raises `InvalidArguments` when the job is not in the store any more.
+        """
+        return self._follow(self._submitter.enqueue(self._next(call, on_error)))
+
+    async def athen(self, call: Call, *, on_error: Call | None = None) -> Job[Any]:
+        """As `then`, without blocking the event loop."""
+        return self._follow(await self._submitter.aenqueue(self._next(call, on_error)))
+
+    def on_error(self, call: Call) -> Job[Any]:
+        """Submit a job that runs when this one has failed or ended in any way but success; return its handle. A bare
+        task gets a `Failure`."""
+        return self._follow(self._submitter.enqueue(self._next(None, call)))
+
+    async def aon_error(self, call: Call) -> Job[Any]:
+        """As `on_error`, without blocking the event loop."""
+        return self._follow(await self._submitter.aenqueue(self._next(None, call)))
+
+    def _next(self, call: Call | None, on_error: Call | None) -> list[NewJob]:
+        from coserver.tasks.flow import new_job
+
+        jobs = []
+        if call is not None:
+            jobs.append(new_job(call, (Edge(self.id, On.SUCCESS),), "result"))
+        if on_error is not None:
+            jobs.append(new_job(on_error, (Edge(self.id, On.FAILURE),), "failure"))
+        return jobs
+
+    def _follow(self, ids: Sequence[int]) -> Job[Any]:
+        return Job(abs(ids[0]), self._submitter, created=ids[0] > 0)
+
     def _refuse_own_service(self) -> None:
         here = running.get()
         if here is None or here.serving is None:
@@ -113,7 +167,10 @@ class Job(Generic[R_co]):
                     f"`coserver jobs retry {info.id}`"
                 )
             case State.CANCELLED:
-                raise JobCancelled(f"cannot get the result of job {info.id} ({info.task}): it was cancelled")
+                cause = f": {info.error.message}" if info.error and info.error.message else ""
+                raise JobCancelled(
+                    f"cannot get the result of job {info.id} ({info.task}): it was cancelled{cause}"
+                )
             case State.EXPIRED:
                 raise JobExpired(
                     f"cannot get the result of job {info.id} ({info.task}): it had not begun by the time it had to"

@@ -1,71 +1,204 @@
-"""What a submit may say beside the arguments: priority, delay, queue, retries, timeout.
+"""What a submit may say beside the arguments: when, where, how urgent, how often, after what.
 
-Every option unset means: as the task says. What the worker has to know travels with the job as JSON text.
+Theory. Every option unset means: as the task says. What the store has to know becomes fields of the new job; what only
+the worker has to know (retries, timeout, where its arguments come from) travels with the job as JSON text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import msgspec
 
 from coserver.errors import UsageError
 from coserver.model import units
-from coserver.model.job import Priority
+from coserver.model.job import Edge, On, Priority
 from coserver.model.retry import RetryPolicy
 from coserver.tasks.retry import Retry
 
+if TYPE_CHECKING:
+    from coserver.tasks.handle import Job
+
 PriorityName = Literal["high", "normal", "low"]
+UniqueUntil = Literal["finished", "started"]
+When = Literal["success", "failure", "end"]
+Takes = Literal["result", "results", "failure"]
 
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+_WHEN = {"success": On.SUCCESS, "failure": On.FAILURE, "end": On.END}
+NAME_KEPT = 500
+"""Characters of a tag, a unique key or a limit key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Checked options of a submit; `delay` in µs, `retries` as JSON text for the worker, `timeout` in seconds."""
+    """Checked options of a submit. `delay`, `begin_within` in µs, `run_at` in µs UTC, `timeout` in seconds; `retries`
+    as JSON text for the worker; `unique` True: by the arguments."""
 
     priority: Priority | None = None
     delay: int | None = None
+    run_at: int | None = None
     queue: str | None = None
     retries: str | None = None
     timeout: float | None = None
+    held: bool | None = None
+    begin_within: int | None = None
+    unique: str | bool | None = None
+    until_started: bool | None = None
+    limit: str | None = None
+    tags: tuple[str, ...] | None = None
+    after: tuple[Edge, ...] | None = None
+    takes: Takes | None = None
+    connection: Any = None
 
     def over(self, under: Options) -> Options:
         """Return these options, with those of `under` where one is unset here."""
-        return Options(
-            under.priority if self.priority is None else self.priority,
-            under.delay if self.delay is None else self.delay,
-            under.queue if self.queue is None else self.queue,
-            under.retries if self.retries is None else self.retries,
-            under.timeout if self.timeout is None else self.timeout,
+        if under is UNSET or self is under:
+            return self
+        if self is UNSET:
+            return under
+        chosen = Options(
+            *(
+                mine if (mine := getattr(self, field.name)) is not None else getattr(under, field.name)
+                for field in fields(self)
+            )
         )
+        if (
+            chosen.delay is not None and chosen.run_at is not None
+        ):  # said in two places: the nearer one counts
+            object.__setattr__(chosen, "run_at" if self.run_at is None else "delay", None)
+        return chosen
 
     def text(self) -> str | None:
         """Return what the worker has to know, as JSON text; None when it is nothing."""
-        if self.timeout is None:
+        if self.timeout is None and self.takes is None:
             return self.retries
         said = _Said() if self.retries is None else msgspec.json.decode(self.retries, type=_Said)
         said.timeout = self.timeout
+        said.takes = self.takes
         return msgspec.json.encode(said).decode()
 
+    def key(self, task: str, args: str) -> str | None:
+        """Return the unique key of a job of this task with these arguments (JSON text), None when it has none."""
+        if self.unique is None or self.unique is False:
+            return None
+        if self.unique is True:
+            return f"{task}#{sha256(args.encode()).hexdigest()}"
+        return f"{task} {self.unique}"
 
-def options(
-    *,
-    priority: PriorityName | None = None,
-    delay: units.Duration | None = None,
-    queue: str | None = None,
-    retries: int | Retry | None = None,
-    timeout: units.Duration | None = None,
-) -> Options:
-    """Check options as a caller writes them. Raises `UsageError`."""
-    return Options(
-        None if priority is None else priority_named(priority),
-        None if delay is None else _delay(delay),
-        None if queue is None else queue_named(queue),
-        None if retries is None else _retries_text(retries),
-        None if timeout is None else timeout_of(timeout),
-    )
+
+UNSET = Options()
+"""Nothing said."""
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What `Task.options` and `Client.submit` take, as a caller writes it; see there for the meanings."""
+
+    priority: PriorityName | None
+    delay: units.Duration | None
+    at: datetime | None
+    queue: str | None
+    retries: int | Retry | None
+    timeout: units.Duration | None
+    hold: bool | None
+    begin_by: units.Duration | None
+    unique: str | bool | None
+    unique_until: UniqueUntil | None
+    limit: str | None
+    tags: Sequence[str] | None
+    after: Iterable[Job[Any]] | Job[Any] | None
+    when: When | None
+    connection: Any
+
+
+_KNOWN = SubmitOptions.__optional_keys__
+
+
+def options(**said: Unpack[SubmitOptions]) -> Options:
+    """Check options as a caller writes them; None is as good as unset. Raises `UsageError`, and TypeError for an option
+    that does not exist, as a call would."""
+    given = {name: value for name, value in said.items() if value is not None}
+    unknown = given.keys() - _KNOWN
+    if unknown:
+        raise TypeError(
+            f"no such option of a submit: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}"
+        )
+    if "delay" in given and "at" in given:
+        raise UsageError("cannot use delay= and at= together; give one of them")
+    when = given.pop("when", "success")
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        field, check = _CHECKS[name]
+        checked[field] = check(value)
+    if "after" in given:
+        checked["after"] = edges(given["after"], when)  # type: ignore[arg-type]
+    return Options(**checked)
+
+
+def edges(after: Iterable[Job[Any]] | Job[Any], when: When = "success") -> tuple[Edge, ...]:
+    """Return what waiting for these jobs means to the store. Raises `UsageError`."""
+    from coserver.tasks.handle import Job
+
+    if when not in _WHEN:
+        raise UsageError(f'cannot wait for {when!r} of a job; write "success", "failure" or "end"')
+    given: Iterable[object] = [after] if isinstance(after, Job) else after
+    found = []
+    for job in given:
+        if not isinstance(job, Job):
+            raise UsageError(f"cannot wait for {job!r}: it is no job; give what a submit returned")
+        found.append(Edge(job.id, _WHEN[when]))
+    return tuple(found)
+
+
+def begin_within_of(begin_by: units.Duration) -> int:
+    """Return within how many µs a job has to begin once it is due. Raises `UsageError`."""
+    return _microseconds(begin_by, "begin_by")
+
+
+def unique_of(unique: str | bool) -> str | bool:
+    """Check what makes jobs of a task the same: True for their arguments, or a key. Raises `UsageError`."""
+    return unique if isinstance(unique, bool) else _name(unique, "unique key")
+
+
+def until_started_of(unique_until: UniqueUntil) -> bool:
+    """Return whether a unique key is free again when the job starts. Raises `UsageError`."""
+    if unique_until not in ("finished", "started"):
+        raise UsageError(f'cannot use {unique_until!r} as unique_until; write "finished" or "started"')
+    return unique_until == "started"
+
+
+def limit_of(limit: str) -> str:
+    """Check a limit key, such as "api" or "user:7". Raises `UsageError`."""
+    if str(limit).partition(":")[0] == "queue":
+        raise UsageError(
+            f"cannot use {limit!r} as a limit key: limits of queues are stated at [queue.NAME]; choose another word"
+        )
+    return _name(limit, "limit key")
+
+
+def _tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise UsageError(f"cannot use {tags!r} as tags: it is a single text; write tags=[{tags!r}]")
+    return tuple(dict.fromkeys(_name(tag, "tag") for tag in tags))
+
+
+def _name(name: object, what: str) -> str:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > NAME_KEPT:
+        raise UsageError(f"cannot use {name!r} as a {what}; write 1 to {NAME_KEPT} printable characters")
+    return name
+
+
+def _moment(at: datetime) -> int:
+    given: object = at
+    if not isinstance(given, datetime) or given.tzinfo is None:
+        raise UsageError(
+            f"cannot use {at!r} as the time of a job: it says no time zone; give a datetime with tzinfo"
+        )
+    return int(given.timestamp() * 1e6)
 
 
 def priority_named(name: object) -> Priority:
@@ -106,9 +239,6 @@ def timeout_over(timeout: float | None, text: str | None) -> float | None:
     """Return a task's timeout in seconds, or what a job's options say instead. Unreadable options say nothing."""
     said = _read(text)
     return timeout if said is None or said.timeout is None else said.timeout
-
-
-Takes = Literal["result", "results", "failure"]
 
 
 def takes(text: str | None) -> Takes | None:
@@ -162,15 +292,31 @@ def timeout_of(timeout: units.Duration) -> float:
     return seconds
 
 
-def _delay(delay: units.Duration) -> int:
+def _microseconds(duration: units.Duration, what: str) -> int:
     try:
-        return units.microseconds(delay)
+        return units.microseconds(duration)
     except ValueError as error:
-        raise UsageError(f"{error} (delay of a job)") from None
+        raise UsageError(f"{error} ({what} of a job)") from None
 
 
-def refuse_unbuilt(what: str, given: dict[str, Any]) -> None:
-    """Raise `UsageError` when an option is used whose feature does not exist yet: it must not be ignored."""
-    for name, value in given.items():
-        if value is not None and value is not False:
-            raise UsageError(f"cannot {what}: {name}= is not supported yet; leave it out")
+def _as_given(value: Any) -> Any:
+    return value
+
+
+_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "priority": ("priority", priority_named),
+    "delay": ("delay", lambda value: _microseconds(value, "delay")),
+    "at": ("run_at", _moment),
+    "queue": ("queue", queue_named),
+    "retries": ("retries", _retries_text),
+    "timeout": ("timeout", timeout_of),
+    "hold": ("held", bool),
+    "begin_by": ("begin_within", begin_within_of),
+    "unique": ("unique", unique_of),
+    "unique_until": ("until_started", until_started_of),
+    "limit": ("limit", limit_of),
+    "tags": ("tags", _tags),
+    "after": ("after", _as_given),
+    "connection": ("connection", _as_given),
+}
+"""For each option: the field of `Options` that it becomes, and how it is checked."""
