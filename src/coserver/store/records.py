@@ -27,9 +27,9 @@ from coserver.model.job import (
     Succeeded,
     TakeOver,
 )
+from coserver.model.limit import QUEUE
 from coserver.model.payload import MAX_BYTES, refuse_args
 
-from coserver.model.limit import QUEUE
 INLINE = 2000
 """Arguments and results with more characters than this lie in `coserver_blob`, so that no rewritten row carries them
 (measured on SQLite: from about 2 KB on, claiming runs twice as fast)."""
@@ -102,6 +102,7 @@ class Freed:
     ready: int = 0
     routed: int = 0
     promoted: int = 0
+    more: bool = False
     uncharged: list[int] = field(default_factory=list)
     crashed: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
@@ -144,6 +145,7 @@ class Route:
     queue: str
     run_at: int | None
     large: bool
+    limit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,6 @@ class Reject:
 
     id: int
     error: str
-    limit: str | None
 
 
 def route(row: Sequence[Any], now: int) -> Route | Reject:
@@ -188,6 +189,13 @@ def _refusal(priority: int, args: str | None, *, missing: bool) -> str | None:
     return None
 
 
+def refuse_limit(key: str | None) -> str | None:
+    """Why a job may not have this limit key, None if it may."""
+    if key is not None and key.startswith(QUEUE):
+        return f": its limit key {key!r} is that of a queue; put the job into the queue instead"
+    return None
+
+
 def _decoded(column: str, value: str | bytes | None) -> str | None:
     """The text of a column. ValueError, in words, if it is none."""
     if not isinstance(value, bytes):
@@ -196,13 +204,6 @@ def _decoded(column: str, value: str | bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-def refuse_limit(key: str | None) -> str | None:
-    """Why a job may not have this limit key, None if it may."""
-    if key is not None and key.startswith(QUEUE):
-        return f": its limit key {key!r} is that of a queue; put the job into the queue instead"
-    return None
-
-
             f"its {column} is not UTF-8 text (byte {error.start + 1} is 0x{value[error.start]:02x}); insert it as UTF-8"
         ) from None
 
@@ -222,6 +223,9 @@ def check_new(jobs: Iterable[NewJob]) -> None:
                 raise InvalidArguments(
                     f"cannot submit the job: {name!r} is no name of a task or queue; use 1 to 500 printable characters"
                 )
+        refused = refuse_limit(job.limit)
+        if refused is not None:
+            raise InvalidArguments(f"cannot submit {job.task}{refused}")
         reason = refuse_args(job.args)
         if reason is not None:
             raise InvalidArguments(f"cannot submit {job.task} with these arguments: {reason}")
@@ -232,9 +236,6 @@ def check_new(jobs: Iterable[NewJob]) -> None:
 
 
 def due_at(job: NewJob, now: int) -> int | None:
-        refused = refuse_limit(job.limit)
-        if refused is not None:
-            raise InvalidArguments(f"cannot submit {job.task}{refused}")
     """Return when a new job is due (µs UTC), None for at once."""
     at = now + job.delay if job.delay is not None else job.run_at
     return None if at is None or at <= now else at
