@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import pickle
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -203,8 +204,15 @@ def test_what_a_declaration_cannot_mean_is_refused(arguments: dict[str, Any], sa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"unique": "a"}, "unique= is not supported yet; leave it out"),
-        ({"connection": object()}, "connection= is not supported yet"),
+        ({"unique": ""}, "cannot use '' as a unique key"),
+        ({"unique_until": "later"}, "unique_until"),
+        ({"limit": "queue:mail"}, "limits of queues are stated at [queue.NAME]"),
+        ({"tags": "blue"}, "write tags=['blue']"),
+        ({"tags": ["a", "b\n"]}, "as a tag"),
+        ({"at": datetime(2026, 1, 1)}, "it says no time zone"),
+        ({"at": datetime.now(UTC), "delay": 3}, "cannot use delay= and at= together"),
+        ({"after": [3]}, "cannot wait for 3: it is no job"),
+        ({"after": [], "when": "never"}, 'write "success", "failure" or "end"'),
         ({"delay": "soon"}, "(delay of a job)"),
         ({"delay": -1}, "negative"),
         ({"priority": 0}, "cannot use 0 as a priority"),
