@@ -44,7 +44,8 @@ def test_workers_tell_what_they_read_and_provide(store: Store) -> None:
     store.park(second)
     one, two = store.workers()
     assert (one.id, one.process, one.host, one.parked) == (first, "images/1", "host", False)
-    assert (one.tasks, one.queues) == ({"a:b", "a:c"}, {"pdf", "mail"})
+    assert one.tasks == {"a:b", "a:c"}
+    assert one.queues == {"pdf", "mail"}
     assert one.live
     assert one.lease is not None
     assert 0 < one.lease <= 60_000_000
