@@ -163,7 +163,7 @@ def _admit(
     rows = session.rows("limit_waiting", key=key, limit=most) if most else []
     if rows:
         _move(session, key, rows, rules, queues, done)
-        if not session.rows("limit_left", keys=[key]):
+        if not session.rows("limit_left", key=key):
             return
     usage = Usage(usage.held + len(rows), usage.unstarted + len(rows), usage.recent)
     at = _next_look(session, key, rule, usage, all_taken=len(rows) == most)

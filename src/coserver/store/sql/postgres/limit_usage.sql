@@ -4,7 +4,7 @@
 SELECT k.key, h.held, h.unstarted,
        h.recent + (SELECT count(*) FROM coserver_slot s
                     WHERE s.key = k.key AND s.started_at >= k.since AND s.started_at <= 2 * %(now)s::bigint - k.since),
-       EXISTS (SELECT 1 FROM coserver_job w WHERE w.state = 3 AND w.blocked_on = k.key)::integer
+       (SELECT count(*) FROM (SELECT 1 FROM coserver_job w WHERE w.state = 3 AND w.blocked_on = k.key LIMIT 1) w)
   FROM unnest(%(keys)s::text[], %(sinces)s::bigint[]) AS k (key, since),
        LATERAL (SELECT count(*) AS held,
                        count(*) FILTER (WHERE j.state <> 6) AS unstarted,
