@@ -19,9 +19,11 @@ for n in itertools.count():
 """
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("ended_by", "node_too"), [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGKILL, True)]
+)
 def test_the_terminal_does_not_stay_mute_when_the_printer_is_killed(
-    site: LiveSite, ended_by: signal.Signals
+    site: LiveSite, ended_by: signal.Signals, node_too: bool
 ) -> None:
     site.write('[service.a]\ncommand = "python3 ticks.py"\n', ticks=TICKS)
     shown: list[str] = []
@@ -32,6 +34,8 @@ def test_the_terminal_does_not_stay_mute_when_the_printer_is_killed(
         try:
             until(lambda: any("tick 25" in line for line in shown), "it shows")
             printer = next(pid for pid in site.marked() if b"\0--follow\0--attached\0" in command(pid))
+            if node_too:
+                os.kill(site.node_pid(), ended_by)
             os.kill(printer, ended_by)
             seen = len(shown)
             until(
