@@ -249,6 +249,27 @@ def test_a_stopped_program_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert time.monotonic() - began < program.PATIENCE  # TERM reached it
 
 
+def test_a_program_that_cannot_be_killed_does_not_hold_its_job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("as for a program that became another user's")
+
+    for name in ("PATIENCE", "BEYOND", "LAST_WORDS"):
+        monkeypatch.setattr(program, name, 0.05)
+    monkeypatch.setattr(program, "_sweep", lambda mark: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.killpg", refuse)
+        with pytest.raises(CommandTimeout):
+            call(["sleep", "60"], timeout="100ms")
+    [left] = program._beyond
+    assert f"program {left.pid} has not ended after KILL" in caplog.text
+    left.kill()
+    until(lambda: not lives(left.pid), "it has ended")
+    call(["true"])
+    assert program._beyond == []
+
+
 # A child that the program leaves behind writes its number; then the program ends, or does not.
 LEAVE = """
 import os, sys, time
@@ -287,6 +308,14 @@ def test_nothing_is_left_behind_by_a_program_that_ends(file: Path, how: str) -> 
     assert result["stdout"] == "left\n"
     until(lambda: not lives(int(file.read_text())), "the child is gone")
     assert result["seconds"] < 30
+
+
+def test_nothing_of_the_group_is_left_where_there_are_no_pidfds(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.pidfd_open", lambda pid: os.close(-1))
+    assert python(LEAVE, str(file), "child", "end")["stdout"] == "left\n"
+    until(lambda: not lives(int(file.read_text())), "the child is gone")
 
 
 @pytest.mark.parametrize("how", ["child", "daemon"])

@@ -163,8 +163,11 @@ async def _unexpected(response: httpx2.Response, doing: str, wanted: str) -> Exc
             break
     status = response.status_code
     said = f"{doing}: it answers {status} {response.reason_phrase}".rstrip() + f", expected {wanted}"
-    if location := response.headers.get("location"):
-        said += f"; it redirects to {_bare(httpx2.URL(location))}"
+    try:
+        if location := response.headers.get("location"):
+            said += f"; it redirects to {_bare(httpx2.URL(location))}"
+    except httpx2.InvalidURL:
+        pass  # whatever it is, the status says enough
     text = bytes(head[:HEAD_KEPT]).decode(errors="replace").strip()
     if text:
         said += f"; its answer begins:\n{text}"

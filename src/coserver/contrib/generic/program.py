@@ -7,7 +7,8 @@ It is over when the program itself has ended, or its time. Out of time, the grou
 seconds for it; a cancelled job gives less. In every case, success included, whatever of the group is left is then
 killed, while the ended program still holds the group's number: it is reaped last, so that number can mean nobody else.
 Who left the group for a session of its own is found by a mark in its environment, where there is a /proc. A program
-that hides from both, by wiping its environment and daemonizing, is out of reach here.
+that hides from both, by wiping its environment and daemonizing, is out of reach here. One that became another user's
+(`sudo`) cannot be killed by us either; its job does not wait for it, and the log says so.
 
 Standard input is a file, not a pipe: nobody has to feed a program that does not read.
 """
@@ -15,6 +16,7 @@ Standard input is a file, not a pipe: nobody has to feed a program that does not
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -31,10 +33,16 @@ HURRY = 1.0
 """The same, for one whose job was cancelled: the worker may be about to leave."""
 LAST_WORDS = 1.0
 """Seconds for reading what is left in the pipes; longer only if somebody out of reach holds them."""
+BEYOND = 5.0
+"""Seconds after KILL until a program counts as one that we cannot end."""
 SWEEPS = 20
 """Looks at most for marked processes; each ends those that the last one's fork left."""
 
 _MARK = "COSERVER_COMMAND"
+_beyond: list[subprocess.Popen[bytes]] = []
+"""Programs that we could not end, kept so that they are reaped when they do."""
+
+log = logging.getLogger("coserver.command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,7 @@ async def run(
     kept of each output. Cancelled, it ends the program first. Raises OSError when the program cannot be started.
     """
     loop = asyncio.get_running_loop()
+    _beyond[:] = [left for left in _beyond if left.poll() is None]
     mark = uuid.uuid4().hex
     with tempfile.TemporaryFile() as given:
         given.write((stdin or "").encode())
@@ -150,7 +159,7 @@ async def run(
         try:
             seconds = loop.time() - began
             _signal_group(process, signal.SIGKILL)
-            await end.within(None)
+            await end.within(BEYOND)
             await asyncio.to_thread(_sweep, f"{_MARK}={mark}".encode())
             await asyncio.wait([pipe.ended for pipe in pipes], timeout=LAST_WORDS)
         finally:
@@ -158,9 +167,21 @@ async def run(
             for pipe, file in zip(pipes, (process.stdout, process.stderr), strict=True):
                 pipe.close()
                 file.close()
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
-    return Ended(process.returncode, pipes[0].kept.text(), pipes[1].kept.text(), seconds, late)
+            _reap(process, over=end.over)
+    status = -signal.SIGKILL if process.returncode is None else process.returncode
+    return Ended(status, pipes[0].kept.text(), pipes[1].kept.text(), seconds, late)
+
+
+def _reap(process: subprocess.Popen[bytes], *, over: bool) -> None:
+    if not over:
+        _signal_group(process, signal.SIGKILL)
+        try:
+            process.wait(0.5)  # cancelled twice: nobody awaits any more
+        except subprocess.TimeoutExpired:
+            log.warning("program %d has not ended after KILL; it may be another user's now", process.pid)
+            _beyond.append(process)
+    else:
+        process.wait()
 
 
 async def _ask(process: subprocess.Popen[bytes], end: _End, patience: float) -> None:
@@ -191,7 +212,7 @@ class _End:
         try:
             self._fd = os.pidfd_open(process.pid)
         except (AttributeError, OSError):
-            self._poll()  # not Linux
+            self._poll()  # not Linux, or not allowed
         else:
             self._loop.add_reader(self._fd, self._set)
 
@@ -201,15 +222,20 @@ class _End:
             self._over.set_result(None)
 
     def _poll(self) -> None:
-        if self._process.poll() is not None:
+        if _has_ended(self._process):
             self._set()
         elif not self._over.done():
             self._loop.call_later(0.02, self._poll)
 
-    async def within(self, timeout: float | None) -> bool:
+    @property
+    def over(self) -> bool:
+        """Whether it has come."""
+        return self._over.done()
+
+    async def within(self, timeout: float) -> bool:
         """Wait for the end, `timeout` seconds at most; whether it has come."""
         await asyncio.wait([self._over], timeout=timeout)
-        return self._over.done()
+        return self.over
 
     def close(self) -> None:
         """Watch no longer."""
@@ -217,6 +243,13 @@ class _End:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has, without reaping it where the system can tell."""
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 class _Pipe:
