@@ -23,13 +23,12 @@ from bench.databases import Database, Postgres, SQLite
 from bench.peers import contestant as peers
 from bench.peers.catalogue import PEERS, Peer
 from bench.report import Report
-from bench.scenario import GROUPS, Contestant, Sizes
+from bench.scenario import FULL, GROUPS, QUICK, Contestant, Sizes
 from bench.tables import facts, markdown, remarks, replaced, tables, text
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 DATABASES = ("sqlite", "postgresql")
 US = ("coserver", "bare")
-QUICK = 0.1
 BELOW = 100
 """Columns of a terminal that does not say how wide it is."""
 
@@ -73,8 +72,8 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    sizes = Sizes().scaled(given.scale or (QUICK if given.quick else 1))
-    sizes = replace(sizes, runs=given.runs or (1 if given.quick else sizes.runs))
+    sizes = (QUICK if given.quick else FULL).scaled(given.scale)
+    sizes = replace(sizes, runs=given.runs or sizes.runs)
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
     )  # so that all that was started ends
@@ -90,11 +89,11 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     summary, _, names = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="python -m bench", description=summary, epilog=names)
-    parser.add_argument("--quick", action="store_true", help="one run of a tenth: a first impression")
+    parser.add_argument("--quick", action="store_true", help="one run of fewer jobs: a first impression")
+    parser.add_argument("--runs", type=int, help=f"how often each figure is measured (default {FULL.runs})")
     parser.add_argument(
-        "--runs", type=int, help=f"how often each figure is measured (default {Sizes().runs})"
+        "--scale", type=float, default=1.0, help="the part of the jobs and times that is measured"
     )
-    parser.add_argument("--scale", type=float, help="the part of the jobs and times that is measured")
     parser.add_argument(
         "--only", type=lambda names: names.split(","), default=[], metavar="NAME,…", help="measure only these"
     )

@@ -60,7 +60,7 @@ class SQLiteLoop:
         self._batch = batch
         self._db = apsw.Connection(url.removeprefix("sqlite:"))
         self._db.set_busy_timeout(10_000)
-        self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL").fetchall()
 
     def prepare(self) -> None:
         self._db.execute(_SQLITE)

@@ -41,6 +41,10 @@ class Sizes:
         )
 
 
+FULL = Sizes()
+QUICK = Sizes(runs=1, jobs=20_000, backlog=100_000, submits=500, waits=50, rate=50.0, idle=3.0, takeover=15.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """`measure` returns one value for each of the rows. `once`: in the first run only. `together`: at the same time as

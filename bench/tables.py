@@ -45,7 +45,7 @@ def tables(report: Report) -> list[Table]:
     made = [_ours(report, store) for store in report.stores()]
     made += [_ratios(report, store) for store in report.stores()]
     made.append(_others(report))
-    return [table for table in made if table.lines]
+    return [table for table in map(_dense, made) if table.lines]
 
 
 def remarks(report: Report) -> list[str]:
@@ -120,19 +120,17 @@ def _ours(report: Report, store: str) -> Table:
 
 def _ratios(report: Report, store: str) -> Table:
     rivals = [
-        who
-        for who in report.contestants()
-        if who[0] != OURS and (not who[0].startswith(BARE) or who[1] == store)
+        (by, where)
+        for by, where in report.contestants()
+        if by != OURS and (where == store or not by.startswith(BARE))
     ]
     rows = [row for row in ROWS if row.unit == RATE]
-    measured = [row for row in rows if any(report.ratio(row, store, rival) is not None for rival in rivals)]
     lines = tuple(
-        (_named(report, rival), *(_times(report.ratio(row, store, rival)) for row in measured))
+        (_named(report, rival), *(_times(report.ratio(row, store, rival)) for row in rows))
         for rival in rivals
     )
-    kept = tuple(line for line in lines if any(line[1:]))
     return Table(
-        f"coserver on {store}: how many times the rate of", ("", *(row.short for row in measured)), kept
+        f"coserver on {store}: how many times the rate of", ("", *(row.short for row in rows)), lines
     )
 
 
@@ -146,6 +144,13 @@ def _others(report: Report) -> Table:
             )
     head = tuple(row.short if row.unit == RATE else f"{row.short} {row.unit}" for row in _PEERS)
     return Table("the others' own figures", ("", *head), tuple(lines))
+
+
+def _dense(table: Table) -> Table:
+    """Return the table without lines and columns in which nothing stands."""
+    lines = tuple(line for line in table.lines if any(line[1:]))
+    kept = [column for column in range(1, len(table.head)) if any(line[column] for line in lines)]
+    return _columns(Table(table.title, table.head, lines), kept)
 
 
 def _named(report: Report, who: tuple[str, str]) -> str:

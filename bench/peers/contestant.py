@@ -26,7 +26,7 @@ from bench.peers.environments import Unavailable, environment
 from bench.peers.redis_server import Redis
 from bench.processes import cpu_seconds, kill_tree, proportional_mb, spawn, tree
 from bench.report import Note, Report
-from bench.scenario import RUN_LIMIT, Contestant, Scenario, Sizes
+from bench.scenario import FULL, RUN_LIMIT, Contestant, Scenario, Sizes
 
 LATENCY_RATE = 20.0
 """Jobs per second for latencies: what the slowest of the peers can take without a queue."""
@@ -66,7 +66,9 @@ def contestants(
         except Unavailable as error:
             report.note(Note(peer.name, peer.store, str(error)))
             continue
-        report.tell(peer.name, {"versions": " ".join(peer.requirements), "settings": peer.settings})
+        report.tell(
+            f"{peer.name}, {peer.store}", {"versions": " ".join(peer.requirements), "settings": peer.settings}
+        )
         place = directory / peer.key
         place.mkdir()
         made.append(_contestant(Bench(peer, home, place, stores[peer.store]), sizes))
@@ -103,7 +105,7 @@ class Bench:
 
     def jobs(self, sizes: Sizes) -> int:
         """Return how many no-op jobs it is given: its own number, scaled as ours are."""
-        return max(100, self.peer.jobs * sizes.jobs // Sizes().jobs)
+        return max(100, self.peer.jobs * sizes.jobs // FULL.jobs)
 
     def ask(self, *words: object, marks: Marks | None = None, settings: str = "best") -> Any:
         """Let the driver do something in the peer's virtual environment; return what it says."""
