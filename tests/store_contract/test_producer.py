@@ -209,6 +209,9 @@ def test_counts_are_exact_over_all_states(store: Store) -> None:
     store.bury("t", started=[9], note="killed")
     assert store.counts().by_state == {
         State.NEW: 1,
+        State.HELD: 0,
+        State.WAITING: 0,
+        State.LIMITED: 0,
         State.SCHEDULED: 2,
         State.QUEUED: 3,
         State.RUNNING: 0,

@@ -203,6 +203,10 @@ class PostgresSession:
         """As `Session.places`."""
         return [row[0] for row in self.rows("line", n=n)] if n else []
 
+    def ids(self, n: int) -> list[int]:
+        """As `Session.ids`."""
+        return sorted(row[0] for row in self.rows("fresh_ids", n=n))
+
 
 def _sent(value: Value) -> Any:
     if isinstance(value, (list, tuple)):

@@ -19,11 +19,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from json import dumps
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -32,6 +33,7 @@ from coserver.model.job import (
     Claimed,
     Counts,
     Failed,
+    Input,
     JobFilter,
     JobInfo,
     NewJob,
@@ -44,8 +46,9 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES
 from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
-from coserver.store import limits
+from coserver.store import beginnings, endings, limits
 from coserver.store.contract import (
+    PROTOCOL,
     Exchange,
     Held,
     Listener,
@@ -69,6 +72,7 @@ from coserver.store.pool import (
     text_array,
 )
 from coserver.store.records import (
+    EXPIRED_PER_EXCHANGE,
     IDS,
     INLINE,
     KEEP_WORKERS,
@@ -83,17 +87,22 @@ from coserver.store.records import (
     job_info,
     judge,
     listing,
-    possible,
     route,
     sort_outcomes,
 )
-from coserver.store.schema import check_version, schema_status
+from coserver.store.schema import MIN_PROTOCOL, check_protocol, check_version, schema_status
+from coserver.store.session import Session
 from coserver.store.statements import migrations
 from coserver.store.url import PostgresUrl
 from coserver.store.vacuum import Vacuum
 
 GRACE = 2 * STATEMENT_SECONDS
 """Seconds that a dead worker's estate stays open."""
+
+ATTEMPTS = 5
+"""How often a change is begun anew after two had waited for each other."""
+
+T = TypeVar("T")
 
 _MIGRATION_LOCK = 0x636F736572766572
 """The number of the advisory lock under which migrations run ("coserver")."""
@@ -220,9 +229,11 @@ class PostgresStore:
     # -- producer ------------------------------------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[NewJob]) -> list[int]:
-        check_new(jobs)
+        plain = check_new(jobs)
         if not jobs:
             return []
+        if not plain:
+            return self._change(lambda session: beginnings.submit(session, jobs))
         name, params = _insertion(jobs)
         with self._pool.connection() as connection:
             self._ready(connection)
@@ -260,10 +271,34 @@ class PostgresStore:
         return Counts(dict(found))
 
     def retry(self, ids: Sequence[int]) -> list[int]:
+        return self._change(lambda session: endings.revive(session, ids))
+
+    def cancel(self, ids: Sequence[int]) -> dict[int, State]:
+        asked: list[endings.CancelRequest] = []
+
+        def change(session: Session) -> tuple[list[int], int]:
+            asked[:] = [endings.cancel(session, ids)]
+            return asked[0].workers, asked[0].ready
+
+        if self._change(change):
+            self._run("notify_cancel")
+        return asked[0].states
+
+    def release_held(self, ids: Sequence[int]) -> list[int]:
+        return self._change(lambda session: endings.release_held(session, ids))
+
+    def discard(self, ids: Sequence[int]) -> list[int]:
+        return self._change(lambda session: (endings.forget(session, ids), 0))
+
+    def _change(self, change: Callable[[Session], tuple[list[int], int]]) -> list[int]:
+        """Do what both databases do alike: it returns ids and how many jobs became ready."""
         with self._pool.connection() as connection:
-            rows = run(self._ready(connection), "revive", {"ids": int_array(possible(ids))})
-            self._rouse(connection, len(rows))
-            return sorted(row[0] for row in rows)
+            found, ready = _alone(self._ready(connection), change)
+            self._rouse(connection, ready + self._admit(connection).ready)
+        return found
+
+    def inputs(self, id: int) -> list[Input]:
+        return endings.inputs(self._run("inputs", id=id))
 
     def listener(self) -> Listener:
         return PostgresListener(self._pool)
@@ -272,8 +307,9 @@ class PostgresStore:
 
     def register(self, who: WorkerIdentity, *, lease: float) -> int:
         said = [who.defaults.get(name, TaskDefaults()) for name in who.tasks]
-        worker: int = self._run(
+        rows = self._run(
             "register",
+            protocol=PROTOCOL,
             queue_names=text_array(list(who.queues)),
             task_names=text_array(list(who.tasks)),
             task_queues=text_array([task.queue for task in said]),
@@ -286,7 +322,10 @@ class PostgresStore:
             wake=who.wake,
             queues=dumps(list(who.queues)),
             tasks=dumps(list(who.tasks)),
-        )[0][0]
+        )
+        if not rows:
+            check_protocol(self._run("meta_get", key=MIN_PROTOCOL))
+        worker: int = rows[0][0]
         return worker
 
     def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
@@ -303,7 +342,7 @@ class PostgresStore:
                     suspects = suspects or bool(upkeep.crashed)
                     if new or due_now:
                         due = run(connection, "next_due", {})[0][0]
-                    if upkeep.ready and not claimed:
+                    if (upkeep.ready or upkeep.expired) and not claimed:  # while one is overdue nothing is claimed
                         again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
                         suspects = again[7]
                 if suspects and not claimed:
@@ -317,7 +356,7 @@ class PostgresStore:
     def _swap(
         self, connection: Connection, worker: int, batch: Batch, want: Want
     ) -> tuple[Row, list[Row], list[int], int]:
-        """Record and claim: the header row of `exchange`, the claimed rows, stale ids, how many went back."""
+        """Record and claim: the header row of `exchange`, the claimed rows, stale ids, how many became ready."""
         params = _exchange_params(worker, batch, want)
         ended: list[Succeeded | Failed] = [*batch.succeeded, *batch.failed]
         large = [o for o in batch.succeeded if o.result is not None and len(o.result) > INLINE]
@@ -336,19 +375,24 @@ class PostgresStore:
         else:
             rows = run(connection, "exchange", params)
         header = rows.pop(0)
-        stale: list[int] = []
+        left: list[Outcome] = [*batch.rare]
         if header[0] < len(ended):
             settled = set(run(connection, "settled", {"ids": params["ids"]}))
-            stale = [
-                o.id
+            left += [
+                o
                 for o in ended
                 if (o.id, o.claim, State.SUCCEEDED if isinstance(o, Succeeded) else State.FAILED)
                 not in settled
             ]
-        fitted = {row[0] for row in back}
-        returned: list[Retry | Release] = [*batch.retries, *batch.releases]
-        stale += [o.id for o in returned if o.id not in fitted]
-        return header, rows, stale, sum(row[1] == State.QUEUED for row in back)
+        if len(back) < len(batch.retries) + len(batch.releases):
+            fitted = {row[0] for row in back}
+            returned: list[Retry | Release] = [*batch.retries, *batch.releases]
+            left += [o for o in returned if o.id not in fitted]
+        ready = sum(row[1] == State.QUEUED for row in back)
+        if not left:
+            return header, rows, [], ready
+        done = _alone(connection, lambda session: endings.finish(session, worker, left))
+        return header, rows, done.stale, ready + done.ready + self._admit(connection).ready
 
     def _hand_back(self, connection: Connection, worker: int, batch: Batch) -> list[Row]:
         batch.retries.sort(key=attrgetter("id"))
@@ -389,12 +433,17 @@ class PostgresStore:
         rows = self._run("settled", ids=int_array(list(ids)))
         return [Settled(job, claim, State(state)) for job, claim, state in rows]
 
+    def cancels(self, worker: int) -> list[Held]:
+        return [Held(*row) for row in self._run("cancels", worker=worker)]
+
     def leave(self, worker: int) -> None:
         with self._pool.connection() as connection:
             self._ready(connection)
             with connection.transaction():
                 left = run(connection, "leave", {"worker": worker})
                 ready = len(run(connection, "release_all", {"worker": worker})) if left else 0
+            if left:
+                ready += _alone(connection, lambda session: endings.leave(session, worker))
             self._rouse(connection, ready)
 
     # -- keeping -------------------------------------------------------------------------------------------------
@@ -419,13 +468,14 @@ class PostgresStore:
             self._ready(connection)
             done = self._keep(connection, 0, True, True, True, limit)
             for state, age in retention:
-                params = {"state": int(state), "age": age, "limit": limit - pruned}
-                pruned += len(run(connection, "prune", params))
+                pruned += _alone(connection, partial(_prune, state=state, age=age, limit=limit - pruned))
             run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
             self._vacuum.consider(connection)
             due = run(connection, "next_due", {})[0][0]
             self._rouse(connection, done.ready)
-        more = limit in (done.routed, done.promoted, pruned) or done.rescued >= limit or done.more
+        more = (
+            limit in (done.routed, done.promoted, done.expired, pruned) or done.rescued >= limit or done.more
+        )
         return Upkeep(
             done.routed, done.promoted, done.rescued, pruned, more, None if due is None else max(due, 0)
         )
@@ -447,6 +497,9 @@ class PostgresStore:
             promoted = run(connection, "promote", {"limit": limit})
             done.promoted = len(promoted)
             done.ready += sum(row[1] == State.QUEUED for row in promoted)
+            most = max(limit, EXPIRED_PER_EXCHANGE)
+            done.expired, ready = _alone(connection, lambda session: endings.expire(session, most))
+            done.ready += ready
         if estates:
             run(connection, "expire", {"worker": worker})
             with connection.transaction():
@@ -498,11 +551,7 @@ class PostgresStore:
             limits.enter(session, enter, keep_places=True)
             done.ready -= len(enter)
         if rejects:
-            params = {
-                "ids": int_array([no.id for no in rejects]),
-                "errors": text_array([no.error for no in rejects]),
-            }
-            run(connection, "reject", params)
+            done.ready += endings.reject(PostgresSession(connection), {no.id: no.error for no in rejects})
         done.routed += len(routes) + len(rejects)
         done.ready += sum(to.run_at is None for to in routes)
 
@@ -514,7 +563,7 @@ class PostgresStore:
         freed.add(verdict)
         session = PostgresSession(connection)
         begun = [job for job, charge in verdict.back if charge]
-        limited = limits.leave(session, [*begun, *(lost[0] for lost in verdict.lost)])
+        limited = limits.leave(session, begun)
         if verdict.back:
             params = {
                 "ids": int_array([job for job, _ in verdict.back]),
@@ -522,12 +571,8 @@ class PostgresStore:
             }
             run(connection, "rescue", params)
             limits.enter(session, [job for job in begun if job in limited], keep_places=True)
-        if verdict.lost:
-            params = {
-                "ids": int_array([job for job, _, _ in verdict.lost]),
-                "errors": text_array([error for _, _, error in verdict.lost]),
-            }
-            run(connection, "lose", params)
+        if verdict.lost or verdict.cancelled:
+            freed.ready += endings.bereave(session, verdict)
         if len(rows) < limit:
             run(connection, "close_estate", {"worker": worker, "grace": GRACE})
         return len(rows) == limit
@@ -551,6 +596,24 @@ class PostgresStore:
         if id not in IDS:
             return None
         return standing_of(self._run("standing", id=id, tasks=text_array(list(tasks)), cap=MANY + 1))
+
+
+def _alone(connection: Connection, change: Callable[[Session], T]) -> T:
+    """Do a change in a transaction of its own; anew, if the server ended it because two waited for each other."""
+    for _ in range(ATTEMPTS):
+        try:
+            with connection.transaction():
+                return change(PostgresSession(connection))
+        except psycopg.errors.DeadlockDetected:
+            continue
+    with connection.transaction():
+        return change(PostgresSession(connection))
+
+
+def _prune(session: Session, *, state: State, age: int, limit: int) -> int:
+    """Forget finished jobs of one state past their retention; return how many."""
+    rows = session.rows("prunable", state=int(state), before=session.now - age, limit=limit)
+    return len(endings.forget(session, [row[0] for row in rows])) if rows else 0
 
 
 def _exchange_params(worker: int, batch: Batch, want: Want) -> dict[str, Any]:

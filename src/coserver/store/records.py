@@ -14,11 +14,14 @@ from coserver.errors import InvalidArguments
 from coserver.model.job import (
     DEFAULT_QUEUE,
     Cancelled,
+    Crashed,
     Error,
     Failed,
+    Flag,
     JobFilter,
     JobInfo,
     NewJob,
+    On,
     Outcome,
     Priority,
     Release,
@@ -36,6 +39,9 @@ INLINE = 2000
 
 UPKEEP_PER_EXCHANGE = 100
 """How many jobs one exchange routes, promotes or rescues at most on its way."""
+
+EXPIRED_PER_EXCHANGE = 500
+"""How many jobs that have not begun in time one exchange ends at most."""
 
 KEEP_WORKERS = 7 * 86_400_000_000
 """Incarnations that ended longer ago (µs) are forgotten."""
@@ -59,7 +65,7 @@ class Batch:
     failed: list[Failed] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
-    rare: list[Cancelled | TakeOver] = field(default_factory=list)
+    rare: list[Cancelled | TakeOver | Crashed] = field(default_factory=list)
     """what only the slow path knows"""
 
     def __bool__(self) -> bool:
@@ -79,7 +85,7 @@ def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
                 batch.retries.append(outcome)
             case Release():
                 batch.releases.append(outcome)
-            case Cancelled() | TakeOver():
+            case Cancelled() | TakeOver() | Crashed():
                 batch.rare.append(outcome)
             case _:
                 assert_never(outcome)
@@ -88,11 +94,12 @@ def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of jobs that a dead worker held: `back` are (id, 0 or 1 crashes to charge), `lost` (id, queue,
-    the JSON text of the error)."""
+    """What becomes of jobs that a dead worker held: `back` are (id, 0 or 1 crashes to charge), `lost` (id, the JSON
+    text of the error), `cancelled` ids."""
 
     back: list[tuple[int, int]] = field(default_factory=list)
-    lost: list[tuple[int, str, str]] = field(default_factory=list)
+    lost: list[tuple[int, str]] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -106,33 +113,38 @@ class Freed:
     uncharged: list[int] = field(default_factory=list)
     crashed: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    expired: int = 0
 
     @property
     def rescued(self) -> int:
         """How many jobs of dead workers were dealt with."""
-        return len(self.uncharged) + len(self.crashed) + len(self.lost)
+        return len(self.uncharged) + len(self.crashed) + len(self.lost) + len(self.cancelled)
 
     def add(self, verdict: Verdict) -> None:
         """Count what a verdict did."""
         self.uncharged += [job for job, charge in verdict.back if not charge]
         self.crashed += [job for job, charge in verdict.back if charge]
-        self.lost += [job for job, _, _ in verdict.lost]
+        self.lost += [job for job, _ in verdict.lost]
+        self.cancelled += verdict.cancelled
         self.ready += len(verdict.back)
 
 
 def judge(rows: Iterable[Sequence[Any]], started: str | None, note: str | None, process: str) -> Verdict:
-    """Decide on rows of the statement `left_running` (id, crashes, queue, limit of crashes): who had not begun goes
-    back uncharged, who had is charged with a crash, and lost at its limit. `started` is the JSON array of ids that
-    had begun; None means that nobody knows, so all count as begun."""
+    """Decide on rows of the statement `left_running` (id, crashes, flags, limit of crashes): who had not begun goes
+    back uncharged, who had is charged with a crash, and lost at its limit; what somebody asked to cancel is. `started`
+    is the JSON array of ids that had begun; None means that nobody knows, so all count as begun."""
     begun = None if started is None else set(msgspec.json.decode(started))
     verdict = Verdict()
-    for job, crashes, queue, limit in rows:
-        if begun is not None and job not in begun:
+    for job, crashes, flags, limit in rows:
+        if flags & Flag.CANCEL:
+            verdict.cancelled.append(job)
+        elif begun is not None and job not in begun:
             verdict.back.append((job, 0))
         elif crashes + 1 < limit:
             verdict.back.append((job, 1))
         else:
-            verdict.lost.append((job, queue, lost_text(note, process, crashes + 1)))
+            verdict.lost.append((job, lost_text(note, process, crashes + 1)))
     return verdict
 
 
@@ -215,9 +227,23 @@ def readable(value: str | bytes | None) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def check_new(jobs: Iterable[NewJob]) -> None:
-    """Raise InvalidArguments if any job's arguments cannot be stored, or if its time is said twice."""
-    for job in jobs:
+def is_plain(job: NewJob) -> bool:
+    """Whether a job is not held, free to begin at any time, neither unique nor limited, without tags and parents."""
+    return not (
+        job.unique is not None
+        or job.limit is not None
+        or job.begin_within is not None
+        or job.begin_by is not None
+        or job.tags
+        or job.after
+        or job.held
+    )
+
+
+def check_new(jobs: Sequence[NewJob]) -> bool:
+    """Raise InvalidArguments if any of the jobs cannot be stored. Return whether all are plain."""
+    plain = True
+    for place, job in enumerate(jobs):
         for name in (job.task, job.queue):
             if name is not None and not _NAME(name):
                 raise InvalidArguments(
@@ -232,6 +258,43 @@ def check_new(jobs: Iterable[NewJob]) -> None:
         if job.run_at is not None and job.delay is not None:
             raise InvalidArguments(
                 f"cannot submit {job.task}: run_at and delay exclude each other; give one of them"
+            )
+        if not is_plain(job):
+            _check_rest(job, place)
+            plain = False
+    return plain
+
+
+def _check_rest(job: NewJob, place: int) -> None:
+    """Raise InvalidArguments if what makes a job more than plain is in disorder. `place`: its own in the submit."""
+    for what, key in (
+        ("unique key", job.unique),
+        ("limit key", job.limit),
+        *(("tag", tag) for tag in job.tags),
+    ):
+        if key is not None and not _NAME(key):
+            raise InvalidArguments(
+                f"cannot submit {job.task}: {key!r} is no {what}; use 1 to 500 printable characters"
+            )
+    if job.begin_within is not None and job.begin_by is not None:
+        raise InvalidArguments(
+            f"cannot submit {job.task}: begin_within and begin_by exclude each other; give one of them"
+        )
+    if (job.begin_within is not None and job.begin_within <= 0) or (
+        job.begin_by is not None and job.begin_by <= 0
+    ):
+        raise InvalidArguments(
+            f"cannot submit {job.task}: it could never begin in time; give it more than none"
+        )
+    for edge in job.after:
+        if edge.on is On.TAKE_OVER:
+            raise InvalidArguments(
+                f"cannot submit {job.task}: only a job that ran takes over from another; wait for its end"
+            )
+        if edge.here and not 0 <= edge.job < place:
+            raise InvalidArguments(
+                f"cannot submit {job.task}: it is to wait for number {edge.job} of this submit, but is number {place} "
+                "itself; put parents before their children"
             )
 
 
@@ -255,6 +318,12 @@ def lost_text(note: str | None, process: str, crashes: int) -> str:
     """The error of a job that is lost."""
     times = "its worker died" if crashes == 1 else f"its worker died for the {_ordinal(crashes)} time"
     return error_text("JobLost", f"{times} while running it, last {process}: {note or 'no cause is known'}")
+
+
+def died_text(note: str, crashes: int) -> str:
+    """The error of a job that is lost because the process that ran it died, though its worker lives."""
+    times = "its process died" if crashes == 1 else f"its process died for the {_ordinal(crashes)} time"
+    return error_text("JobLost", f"{times} while running it: {note}")
 
 
 def _ordinal(n: int) -> str:

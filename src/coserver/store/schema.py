@@ -6,9 +6,25 @@ version 0. Migrations only go up, so a store of a newer coserver is refused and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from coserver.errors import SchemaMismatch
-from coserver.store.contract import SchemaStatus
+from coserver.store.contract import PROTOCOL, SchemaStatus
 from coserver.store.statements import Dialect, migrations
+
+MIN_PROTOCOL = "min_protocol"
+"""The key in `coserver_meta` of the lowest worker protocol that the store works with; without it, any."""
+
+
+def check_protocol(rows: Sequence[Sequence[Any]]) -> None:
+    """Raise SchemaMismatch if the store asks for a newer worker than this one; `rows` of `meta_get`."""
+    least = int(rows[0][0]) if rows else 0
+    if least > PROTOCOL:
+        raise SchemaMismatch(
+            f"cannot work on the store: it asks for workers of protocol {least}, newer than this coserver's "
+            f"{PROTOCOL}; upgrade coserver"
+        )
 
 
 def latest(dialect: Dialect) -> int:

@@ -34,6 +34,9 @@ class Session(Protocol):
     def places(self, n: int) -> list[int]:
         """Take `n` fresh places at the end of the line."""
 
+    def ids(self, n: int) -> list[int]:
+        """Take `n` fresh ids for new jobs, ascending."""
+
 
 class SQLiteSession:
     """A session on SQLite: the one writer, in its transaction."""
@@ -54,6 +57,10 @@ class SQLiteSession:
             return []
         before: int = self.rows("line", n=n)[0][0]
         return list(range(before + 1, before + 1 + n))
+
+    def ids(self, n: int) -> list[int]:
+        """As `Session.ids`; places come from the same counter."""
+        return self.places(n)
 
 
 _encode = msgspec.json.Encoder().encode

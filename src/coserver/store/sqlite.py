@@ -23,6 +23,8 @@ import msgspec
 from coserver.model.job import (
     Claimed,
     Counts,
+    Flag,
+    Input,
     JobFilter,
     JobInfo,
     NewJob,
@@ -34,9 +36,10 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES
 from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
-from coserver.store import limits
+from coserver.store import beginnings, endings, limits
 from coserver.store.clock import Clock, system_clock
 from coserver.store.contract import (
+    PROTOCOL,
     Exchange,
     Held,
     Listener,
@@ -51,6 +54,7 @@ from coserver.store.driver import Database, Row
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.group import GroupCommit
 from coserver.store.records import (
+    EXPIRED_PER_EXCHANGE,
     IDS,
     INLINE,
     KEEP_WORKERS,
@@ -62,20 +66,20 @@ from coserver.store.records import (
     by_place,
     check_new,
     due_at,
+    is_plain,
     job_info,
     json_text,
     judge,
     listing,
-    possible,
-    readable,
     route,
     sort_outcomes,
 )
-from coserver.store.session import SQLiteSession
+from coserver.store.schema import MIN_PROTOCOL, check_protocol
+from coserver.store.session import Session, SQLiteSession
 from coserver.store.sqlite_file import SQLiteFile, SQLiteListener, Watch
 from coserver.store.statements import statement
 from coserver.store.url import SQLiteUrl
-from coserver.store.wake import rouse
+from coserver.store.wake import CANCEL, rouse
 
 GROUP = 5000
 """How many new jobs one grouped commit takes at most, unless a single submission has more."""
@@ -113,8 +117,13 @@ class SQLiteStore:
     # -- producer ------------------------------------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[NewJob]) -> list[int]:
-        check_new(jobs)
-        return self._group.submit(jobs) if jobs else []
+        plain = check_new(jobs)
+        if not jobs:
+            return []
+        if plain or all(edge.here for job in jobs for edge in job.after):
+            return self._group.submit(jobs)
+        [ids] = self._commit([jobs])  # alone, because a parent that does not exist undoes it all
+        return ids
 
     def _commit(self, submissions: list[Sequence[NewJob]]) -> list[list[int]]:
         """Store the jobs of several threads in one transaction."""
@@ -123,7 +132,7 @@ class SQLiteStore:
             now = self._clock.wall()
             limited = limits.queues(SQLiteSession(database, now))
             ids = [self._insert(database, jobs, limited) for jobs in submissions]
-            if limited:
+            if limited or any(job.limit is not None for jobs in submissions for job in jobs):
                 limits.settle(SQLiteSession(database, now))
             return ids, self._whom(database, [job for jobs in submissions for job in jobs])
 
@@ -133,6 +142,8 @@ class SQLiteStore:
 
     def _insert(self, database: Database, jobs: Sequence[NewJob], limited: set[str]) -> list[int]:
         now = self._clock.wall()
+        if not all(map(is_plain, jobs)):
+            return beginnings.submit(SQLiteSession(database, now), jobs)[0]
         first = self._line(database, len(jobs)) + 1
         open_tasks = {job.task for job in jobs if job.queue is None}
         queues: dict[str, str] = (
@@ -199,20 +210,40 @@ class SQLiteStore:
         return Counts(dict(found))
 
     def retry(self, ids: Sequence[int]) -> list[int]:
-        def body(database: Database) -> tuple[list[int], list[str]]:
-            rows = database.all(_sql("revivable"), {"ids": dumps(possible(ids))})
-            if not rows:
-                return [], []
-            revived = [row[0] for row in rows]
-            first = self._line(database, len(rows)) + 1
-            database.many(_sql("revive"), list(enumerate(revived, first)))
-            database.all(_sql("prune"), {"ids": dumps(revived)})
-            database.many(_sql("count_add"), [(0, readable(queue), state, -1) for _, queue, state in rows])
-            return revived, self._whom_any(database, len(revived))
+        return self._change(lambda session: endings.revive(session, ids))
 
-        revived, wake = self._file.write(body)
+    def cancel(self, ids: Sequence[int]) -> dict[int, State]:
+        def body(database: Database) -> tuple[dict[int, State], list[str], list[str]]:
+            session = SQLiteSession(database, self._clock.wall())
+            done = endings.cancel(session, ids)
+            asked = [row[0] for row in session.rows("wakes", workers=done.workers)] if done.workers else []
+            return done.states, asked, self._whom_any(database, done.ready + limits.settle(session).ready)
+
+        states, asked, wake = self._file.write(body)
+        rouse(asked, CANCEL)
         rouse(wake)
-        return revived
+        return states
+
+    def release_held(self, ids: Sequence[int]) -> list[int]:
+        return self._change(lambda session: endings.release_held(session, ids))
+
+    def discard(self, ids: Sequence[int]) -> list[int]:
+        return self._change(lambda session: (endings.forget(session, ids), 0))
+
+    def _change(self, change: Callable[[Session], tuple[list[int], int]]) -> list[int]:
+        """Do what both databases do alike: it returns ids and how many jobs became ready."""
+
+        def body(database: Database) -> tuple[list[int], list[str]]:
+            session = SQLiteSession(database, self._clock.wall())
+            found, ready = change(session)
+            return found, self._whom_any(database, ready + limits.settle(session).ready)
+
+        found, wake = self._file.write(body)
+        rouse(wake)
+        return found
+
+    def inputs(self, id: int) -> list[Input]:
+        return endings.inputs(self._file.read("inputs", id=id))
 
     def listener(self) -> Listener:
         return SQLiteListener(self._file)
@@ -221,6 +252,7 @@ class SQLiteStore:
 
     def register(self, who: WorkerIdentity, *, lease: float) -> int:
         def body(database: Database) -> int:
+            check_protocol(database.all(_sql("meta_get"), {"key": MIN_PROTOCOL}))
             database.many(_sql("register_queue"), [(name,) for name in who.queues])
             database.many(_sql("register_task"), list(self._task_rows(who)))
             worker: int = database.all(
@@ -236,6 +268,7 @@ class SQLiteStore:
                     "queues": dumps(list(who.queues)),
                     "tasks": dumps(list(who.tasks)),
                     "now": self._clock.wall(),
+                    "protocol": PROTOCOL,
                 },
             )[0][0]
             return worker
@@ -268,6 +301,7 @@ class SQLiteStore:
                 self._route(database, freed, now, UPKEEP_PER_EXCHANGE)
             if due is not None and due <= now:
                 self._promote(database, freed, now, UPKEEP_PER_EXCHANGE)
+                self._expire(database, freed, now, EXPIRED_PER_EXCHANGE)
             if estates:
                 self._rescue(database, freed, now, UPKEEP_PER_EXCHANGE, worker)
                 suspects = True
@@ -276,6 +310,8 @@ class SQLiteStore:
                 due = database.all(_sql("next_due"))[0][0]
             elif gate is not None:
                 due = gate if due is None else min(due, gate)
+            if freed.expired == EXPIRED_PER_EXCHANGE:  # more may be overdue, and must not be claimed
+                return Exchange((), stale, 0, True), self._whom_any(database, freed.ready)
             closed = set(loads(paused)) if paused != "[]" else set()
             claimed = self._claim(database, worker, want, now, bool(suspects), closed)
             if parked and claimed:
@@ -290,7 +326,9 @@ class SQLiteStore:
         return result
 
     def _record(self, database: Database, worker: int, batch: Batch, freed: Freed) -> list[int]:
-        stale: list[int] = []
+        """Record what the fast path can; what is left, because a row has flags or the fence does not fit, goes the
+        slow way. Return the ids of outcomes that changed nothing."""
+        left: list[Outcome] = [*batch.rare]
         if batch.succeeded:
             large = [o for o in batch.succeeded if o.result is not None and len(o.result) > INLINE]
             beside = {o.id for o in large}
@@ -298,21 +336,22 @@ class SQLiteStore:
                 (o.id, o.claim, o.started_at, o.finished_at, None if o.id in beside else o.result, None)
                 for o in batch.succeeded
             ]
-            stale += self._finish(database, worker, State.SUCCEEDED, told)
+            unfit = self._finish(database, worker, State.SUCCEEDED, told)
+            left += [o for o in batch.succeeded if (o.id, o.claim) in unfit]
             database.many(_sql("finish_blob"), [(o.result, o.id, o.claim) for o in large])
         if batch.failed:
             told = [(o.id, o.claim, o.started_at, o.finished_at, None, o.error) for o in batch.failed]
-            stale += self._finish(database, worker, State.FAILED, told)
+            unfit = self._finish(database, worker, State.FAILED, told)
+            left += [o for o in batch.failed if (o.id, o.claim) in unfit]
+        fits: dict[int, int] = {}
         if batch.retries or batch.releases:
             back: list[Retry | Release] = [*batch.retries, *batch.releases]
-            fits: dict[int, int] = dict(
-                database.all(_sql("fits"), {"ids": dumps([o.id for o in back]), "worker": worker})
-            )
-            stale += [o.id for o in back if fits.get(o.id) != o.claim]
+            fits = dict(database.all(_sql("fits"), {"ids": dumps([o.id for o in back]), "worker": worker}))
+            left += [o for o in back if fits.get(o.id) != o.claim]
         if batch.retries:
             now = self._clock.wall()
             later = [(now + o.delay, o.error, o.id, o.claim, worker) for o in batch.retries if o.delay > 0]
-            at_once = [o for o in batch.retries if o.delay <= 0]
+            at_once = [o for o in batch.retries if o.delay <= 0 and fits.get(o.id) == o.claim]
             database.many(_sql("retry_later"), later)
             if at_once:
                 first = self._line(database, len(at_once)) + 1
@@ -322,20 +361,26 @@ class SQLiteStore:
                 )
         if batch.releases:
             freed.ready += database.many(_sql("release"), [(o.id, o.claim, worker) for o in batch.releases])
-        return stale
+        if not left:
+            return []
+        done = endings.finish(SQLiteSession(database, self._clock.wall()), worker, left)
+        freed.ready += done.ready
+        return done.stale
 
-    def _finish(self, database: Database, worker: int, state: State, told: list[Ended]) -> list[int]:
-        """Move jobs to the finished ones; return the ids whose fence does not fit."""
-        stale: list[int] = []
+    def _finish(
+        self, database: Database, worker: int, state: State, told: list[Ended]
+    ) -> set[tuple[int, int]]:
+        """Move jobs to the finished ones; return (id, claim) of those that did not go this way."""
+        unfit: set[tuple[int, int]] = set()
         params: dict[str, Any] = {"state": int(state), "worker": worker, "told": json_text(told)}
         ids = json_text([one[0] for one in told])
         if database.many(_sql("finish"), [params]) < len(told):
             ended = {row[:2] for row in database.all(_sql("settled"), {"ids": ids}) if row[2] == state}
-            stale = [one[0] for one in told if one[:2] not in ended]
+            unfit = {one[:2] for one in told} - ended
             ids = json_text([one[0] for one in told if one[:2] in ended])
         database.all(_sql("finish_count"), {"ids": ids, "worker": worker, "state": int(state)})
         database.all(_sql("finish_remove"), {"ids": ids, "worker": worker})
-        return stale
+        return unfit
 
     def _claim(
         self, database: Database, worker: int, want: Want, now: int, suspects: bool, paused: set[str]
@@ -347,6 +392,9 @@ class SQLiteStore:
         ids = json_text(chosen)
         database.all(_sql("claim"), {"worker": worker, "now": now, "ids": ids})
         rows = _rows(database.all(_sql("claimed"), {"worker": worker, "ids": ids})[0][0])
+        begun = [row[0] for row in rows if row[11] & Flag.UNTIL_STARTED]
+        if begun:
+            database.all(_sql("forget_unique"), {"ids": json_text(begun)})
         rows.sort(key=by_place)
         return [Claimed(*row[:10]) for row in rows]
 
@@ -416,11 +464,16 @@ class SQLiteStore:
         rows = self._file.read("settled", ids=dumps(list(ids)))
         return [Settled(job, claim, State(state)) for job, claim, state in rows]
 
+    def cancels(self, worker: int) -> list[Held]:
+        return [Held(*row) for row in self._file.read("cancels", worker=worker)]
+
     def leave(self, worker: int) -> None:
         def body(database: Database) -> list[str]:
-            if not database.all(_sql("leave"), {"worker": worker, "now": self._clock.wall()}):
+            session = SQLiteSession(database, self._clock.wall())
+            if not database.all(_sql("leave"), {"worker": worker, "now": session.now}):
                 return []
-            before = database.many(_sql("release_all"), [{"worker": worker}])
+            before = endings.leave(session, worker)
+            before += database.many(_sql("release_all"), [{"worker": worker}])
             self._fold(database, worker)
             return self._whom_any(database, before)
 
@@ -454,11 +507,16 @@ class SQLiteStore:
             self._route(database, freed, now, limit)
             self._promote(database, freed, now, limit)
             self._rescue(database, freed, now, limit, 0)
+            self._expire(database, freed, now, limit)
             pruned = self._prune(database, retention, now, limit)
             admitted = limits.settle(SQLiteSession(database, now))
             freed.ready += admitted.ready
             due = database.all(_sql("next_due"))[0][0]
-            more = limit in (freed.routed, freed.promoted, pruned) or freed.rescued >= limit or admitted.more
+            more = (
+                limit in (freed.routed, freed.promoted, freed.expired, pruned)
+                or freed.rescued >= limit
+                or admitted.more
+            )
             upkeep = Upkeep(
                 freed.routed,
                 freed.promoted,
@@ -487,9 +545,7 @@ class SQLiteStore:
         for row in rows:
             match route(row, now):
                 case Reject(id, error):
-                    database.many(_sql("reject"), [(now, error, id)])
-                    database.all(_sql("remove"), {"ids": dumps([id])})
-                    database.many(_sql("count_add"), [(0, readable(row[1]), int(State.FAILED), 1)])
+                    freed.ready += endings.reject(SQLiteSession(database, now), {id: error})
                 case decision:
                     routes.append(decision)
         first = self._line(database, len(routes)) + 1
@@ -531,6 +587,11 @@ class SQLiteStore:
                 return
             self._settle(database, freed, now, limit - freed.rescued, estate)
 
+    def _expire(self, database: Database, freed: Freed, now: int, limit: int) -> None:
+        expired, ready = endings.expire(SQLiteSession(database, now), limit)
+        freed.expired += expired
+        freed.ready += ready
+
     def _settle(self, database: Database, freed: Freed, now: int, limit: int, estate: Row) -> None:
         """Free up to `limit` jobs (-1: all) of a dead worker, and close its estate when nothing is left."""
         worker, started, note, process = estate
@@ -539,14 +600,11 @@ class SQLiteStore:
         freed.add(verdict)
         session = SQLiteSession(database, now)
         begun = [job for job, charge in verdict.back if charge]
-        limited = limits.leave(session, [*begun, *(lost[0] for lost in verdict.lost)])
+        limited = limits.leave(session, begun)
         database.many(_sql("rescue"), [(charge, job) for job, charge in verdict.back])
         limits.enter(session, [job for job in begun if job in limited], keep_places=True)
-        if verdict.lost:
-            database.many(_sql("lose"), [(now, error, job) for job, _, error in verdict.lost])
-            database.all(_sql("remove"), {"ids": dumps([job for job, _, _ in verdict.lost])})
-            queues = Counter(queue for _, queue, _ in verdict.lost)
-            database.many(_sql("count_add"), [(0, queue, int(State.LOST), n) for queue, n in queues.items()])
+        if verdict.lost or verdict.cancelled:
+            freed.ready += endings.bereave(SQLiteSession(database, now), verdict)
         if limit < 0 or len(rows) < limit:
             database.all(_sql("close_estate"), {"worker": worker})
             self._fold(database, worker)
@@ -558,10 +616,7 @@ class SQLiteStore:
                 _sql("prunable"), {"state": int(state), "before": now - age, "limit": limit - pruned}
             )
             if rows:
-                ids = dumps([row[0] for row in rows])
-                database.all(_sql("prune"), {"ids": ids})
-                database.all(_sql("prune_blob"), {"ids": ids})
-                pruned += len(rows)
+                pruned += len(endings.forget(SQLiteSession(database, now), [row[0] for row in rows]))
         database.all(_sql("prune_workers"), {"before": now - KEEP_WORKERS, "limit": limit})
         return pruned
 

@@ -11,9 +11,12 @@ import socket
 from collections.abc import Iterable
 
 _LIMIT = 107
+WORK = b"!"
+CANCEL = b"c"
+"""What is said: there may be work, or somebody asked to cancel what runs."""
 
 
-def rouse(paths: Iterable[str]) -> None:
+def rouse(paths: Iterable[str], word: bytes = WORK) -> None:
     """Send one byte to each socket; never blocks and never fails."""
     paths = list(paths)
     if not paths or not hasattr(socket, "AF_UNIX"):
@@ -22,18 +25,18 @@ def rouse(paths: Iterable[str]) -> None:
         sender.setblocking(False)
         for path in paths:
             try:
-                _send(sender, path)
+                _send(sender, path, word)
             except OSError:
                 continue
 
 
-def _send(sender: socket.socket, path: str) -> None:
+def _send(sender: socket.socket, path: str, word: bytes) -> None:
     if len(os.fsencode(path)) <= _LIMIT:
-        sender.sendto(b"!", path)
+        sender.sendto(word, path)
         return
     folder, name = os.path.split(path)
     opened = os.open(folder or ".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     try:
-        sender.sendto(b"!", f"/proc/self/fd/{opened}/{name}")
+        sender.sendto(word, f"/proc/self/fd/{opened}/{name}")
     finally:
         os.close(opened)

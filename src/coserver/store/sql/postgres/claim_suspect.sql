@@ -15,7 +15,8 @@ WITH picked AS MATERIALIZED (
 )
 UPDATE coserver_job j
    SET state = 6, worker = %(worker)s::bigint, claim = j.claim + 1,
-       claimed_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+       claimed_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint,
+       unique_key = CASE WHEN j.flags & 8 = 0 THEN j.unique_key END, flags = j.flags & ~8
   FROM picked p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 5
 RETURNING j.id, j.claim, j.task, j.queue,
           coalesce(j.args, (SELECT b.data FROM coserver_blob b WHERE b.job = j.id AND b.kind = 0), 'null'),

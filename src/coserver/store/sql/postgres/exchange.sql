@@ -15,7 +15,7 @@
 --
 -- The answer's first row (its task is NULL) is about the store: how many finishes fitted, is the worker live, is
 -- anything to be routed, is a dead worker's estate open, does a suspect wait, when does time alone make work
--- (a scheduled job is due, a limit is to be looked at); and it lets a commit that only claims return before the disk has it.
+-- (a scheduled job is due, one has not begun in time, a limit is to be looked at); and it lets a commit that only claims return before the disk has it.
 WITH told AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
                          %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
@@ -45,6 +45,9 @@ WITH told AS MATERIALIZED (
     SELECT p.queue, p.task, p.room, p.queue = ANY (c.limited) AS limited
       FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me, closed c
      WHERE p.queue <> ALL (c.paused)
+       AND NOT EXISTS (SELECT 1 FROM coserver_job
+                        WHERE begin_by > 0 AND begin_by <= (date_part('epoch', now()) * 1000000)::bigint
+                          AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)
 ), suspect AS MATERIALIZED (
     SELECT c.priority, c.seq
       FROM pairs p, LATERAL (
@@ -70,7 +73,8 @@ WITH told AS MATERIALIZED (
 ), claimed AS (
     UPDATE coserver_job j
        SET state = 6, worker = %(worker)s::bigint, claim = j.claim + 1,
-           claimed_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+           claimed_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint,
+           unique_key = CASE WHEN j.flags & 8 = 0 THEN j.unique_key END, flags = j.flags & ~8
       FROM picked p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 5
     RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq
 ), awake AS (
@@ -89,7 +93,10 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NU
                                 OR EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = ANY (ARRAY[w.id]) AND j.state = 6)
                       END)::integer,
        EXISTS (SELECT 1 FROM suspect)::integer::smallint,
-       least((SELECT min(run_at) FROM coserver_job WHERE state = 4), (SELECT min(at) FROM coserver_gate))
+       least((SELECT min(run_at) FROM coserver_job WHERE state = 4),
+             (SELECT min(begin_by) FROM coserver_job
+               WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0),
+             (SELECT min(at) FROM coserver_gate))
            - (date_part('epoch', now()) * 1000000)::bigint,
        CASE WHEN %(lazy)s::boolean THEN set_config('synchronous_commit', 'off', true) END,
        0

@@ -2,5 +2,5 @@
 SELECT json_group_array(json_array(
           id, claim, task, queue,
           coalesce(args, (SELECT data FROM coserver_blob WHERE job = id AND kind = 0), 'null'),
-          attempt, crashes, priority, created_at, options, seq))
+          attempt, crashes, priority, created_at, options, seq, flags))
   FROM coserver_job WHERE id IN (SELECT value FROM json_each(:ids)) AND worker = :worker AND state = 6

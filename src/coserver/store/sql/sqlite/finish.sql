@@ -2,10 +2,10 @@
 -- JSON array of [id, claim, started_at, finished_at, result, error].
 INSERT INTO coserver_done (
     id, state, priority, worker, claim, attempt, crashes, max_crashes, created_at, run_at,
-    started_at, finished_at, queue, task, args, options, result, error)
+    started_at, finished_at, queue, task, args, options, result, error, unique_key, limit_key)
 SELECT j.id, :state, j.priority, j.worker, j.claim, j.attempt, j.crashes, j.max_crashes, j.created_at, j.run_at,
        json_extract(o.value, '$[2]'), json_extract(o.value, '$[3]'), j.queue, j.task, j.args, j.options,
-       json_extract(o.value, '$[4]'), json_extract(o.value, '$[5]')
+       json_extract(o.value, '$[4]'), json_extract(o.value, '$[5]'), j.unique_key, j.limit_key
   FROM json_each(:told) o CROSS JOIN coserver_job j
  WHERE j.id = json_extract(o.value, '$[0]') AND j.claim = json_extract(o.value, '$[1]')
    AND j.worker = :worker AND j.state = 6 AND j.flags = 0

@@ -1,3 +1,9 @@
--- When the first scheduled job is due, or somebody has to look at a limit; PostgreSQL says in how many µs, because its own clock counts there.
+-- When time alone makes work: the first scheduled job is due, one has not begun in time, or somebody has to look at a
+-- limit. PostgreSQL says in how many µs, because its own clock counts there.
 SELECT min(at)
-  FROM (SELECT min(run_at) AS at FROM coserver_job WHERE state = 4 UNION ALL SELECT min(at) FROM coserver_gate)
+  FROM (SELECT min(run_at) AS at FROM coserver_job WHERE state = 4
+        UNION ALL
+        SELECT min(begin_by) FROM coserver_job
+         WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0
+        UNION ALL
+        SELECT min(at) FROM coserver_gate)

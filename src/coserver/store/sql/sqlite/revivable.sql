@@ -1,3 +1,4 @@
--- Of these, the finished jobs that did not succeed.
-SELECT id, CAST(coalesce(queue, '') AS BLOB), state FROM coserver_done
+-- Which of these finished jobs may be put back: those that did not succeed. Text as bytes: whether it is UTF-8 does not
+-- matter here.
+SELECT id, CAST(queue AS BLOB), state, claim FROM coserver_done
  WHERE id IN (SELECT value FROM json_each(:ids)) AND state > 10 ORDER BY id

@@ -1,2 +1,2 @@
--- The large parts of `prune`.
+-- Of jobs that are forgotten: their large parts.
 DELETE FROM coserver_blob WHERE job IN (SELECT value FROM json_each(:ids))
