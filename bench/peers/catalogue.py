@@ -26,6 +26,15 @@ class Peer:
 
 PEERS = (
     Peer(
+        "bare-asyncpg",
+        "bare loop, asyncpg",
+        "PostgreSQL",
+        "bare_asyncpg",
+        60_000,
+        ("asyncpg==0.32.0", "uvloop==0.23.0", "msgspec==0.22.0"),
+        "claims of 500, uvloop; no peer, but what another driver would bring",
+    ),
+    Peer(
         "pgqueuer",
         "PgQueuer",
         "PostgreSQL",
