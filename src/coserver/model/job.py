@@ -304,7 +304,9 @@ class JobInfo:
     """progress in words"""
     tags: tuple[str, ...] = ()
     parents: tuple[int, ...] = ()
+    """those that it waited for or took over from, in their order"""
     children: tuple[int, ...] = ()
+    """those that waited for it, up to 1,000"""
     options: str | None = None
 
 

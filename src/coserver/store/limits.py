@@ -109,6 +109,49 @@ def leave(session: Session, ids: Sequence[int]) -> set[int]:
     return holders
 
 
+def declare(session: Session, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+    """Replace the declared limits but for those in `keep`. A queue's new limit lets nobody in before `introduce`."""
+    before = {row[0]: Limit(*row[:4]) for row in session.rows("limits")}
+    wanted = {limit.name: limit for limit in limits}
+    dropped = [name for name in before if name not in wanted and name not in keep]
+    changed = [limit for limit in wanted.values() if limit != before.get(limit.name)]
+    if dropped:
+        session.rows("limit_drop", names=dropped)
+    for limit in sorted(changed, key=lambda one: one.name):
+        closed = limit.name.startswith(QUEUE) and limit.name not in before
+        session.rows(
+            "limit_set",
+            key=limit.name,
+            running=limit.running,
+            starts=limit.starts,
+            period=limit.period,
+            closed=int(closed),
+        )
+    known = [limit.name.removeprefix(QUEUE) for limit in changed if limit.name.startswith(QUEUE)]
+    if known:
+        session.rows("queue_register", names=known)
+    names = {*dropped, *(limit.name for limit in changed)}
+    waiting = {row[0] for row in session.rows("limit_keys")} if names else set()
+    look(
+        session, {key for key in waiting if rule_of(key, {}).name in names}
+    )
+
+
+def introduce(session: Session, limit: int) -> bool:
+    """Bring up to `limit` jobs that stand in line without a slot (-1: all) under the limits of their queues; once there
+    are no more, count what runs in queues whose limits are new, and let these limits admit. Return whether to go on.
+    """
+    strays = session.rows("limit_strays", limit=limit)
+    look(session, {row[1] for row in strays})
+    if limit >= 0 and len(strays) == limit:
+        return True
+    adopted = [row[0] for row in session.rows("limit_adopt")]
+    if adopted:
+        session.rows("limit_raise", ids=sorted(adopted))
+    look(session, {row[0] for row in session.rows("limit_open")})
+    return False
+
+
 def look(session: Session, keys: set[str]) -> None:
     """Have these keys looked at."""
     if keys:

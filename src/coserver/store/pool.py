@@ -195,7 +195,7 @@ class PostgresSession:
         self._connection = connection
         self.now: int = run(connection, "clock", {})[0][0]
 
-    def rows(self, name: str, **params: Value) -> list[Row]:
+    def rows(self, name: str, /, **params: Value) -> list[Row]:
         """As `Session.rows`."""
         return run(self._connection, name, {key: _sent(value) for key, value in params.items()})
 

@@ -36,8 +36,11 @@ from coserver.model.job import (
     Input,
     JobFilter,
     JobInfo,
+    Limit,
     NewJob,
     Outcome,
+    Progress,
+    QueueInfo,
     Release,
     Retry,
     State,
@@ -46,7 +49,8 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES
 from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
-from coserver.store import beginnings, endings, limits
+from coserver.store import beginnings, endings
+from coserver.store import limits as rules
 from coserver.store.contract import (
     PROTOCOL,
     Exchange,
@@ -71,6 +75,7 @@ from coserver.store.pool import (
     run,
     text_array,
 )
+from coserver.store.queues import queue_infos
 from coserver.store.records import (
     EXPIRED_PER_EXCHANGE,
     IDS,
@@ -83,10 +88,14 @@ from coserver.store.records import (
     Route,
     below,
     by_place,
+    check_limits,
     check_new,
+    check_queue,
     job_info,
+    json_text,
     judge,
     listing,
+    possible,
     route,
     sort_outcomes,
 )
@@ -185,7 +194,7 @@ class PostgresStore:
             self._checked = True
         return connection
 
-    def _run(self, name: str, **params: Any) -> list[Row]:
+    def _run(self, name: str, /, **params: Any) -> list[Row]:
         with self._pool.connection() as connection:
             return run(self._ready(connection), name, params)
 
@@ -271,13 +280,13 @@ class PostgresStore:
         return Counts(dict(found))
 
     def retry(self, ids: Sequence[int]) -> list[int]:
-        return self._change(lambda session: endings.revive(session, ids))
+        return self._change(lambda session: endings.revive(session, possible(ids)))
 
     def cancel(self, ids: Sequence[int]) -> dict[int, State]:
         asked: list[endings.CancelRequest] = []
 
         def change(session: Session) -> tuple[list[int], int]:
-            asked[:] = [endings.cancel(session, ids)]
+            asked[:] = [endings.cancel(session, possible(ids))]
             return asked[0].workers, asked[0].ready
 
         if self._change(change):
@@ -285,10 +294,10 @@ class PostgresStore:
         return asked[0].states
 
     def release_held(self, ids: Sequence[int]) -> list[int]:
-        return self._change(lambda session: endings.release_held(session, ids))
+        return self._change(lambda session: endings.release_held(session, possible(ids)))
 
     def discard(self, ids: Sequence[int]) -> list[int]:
-        return self._change(lambda session: (endings.forget(session, ids), 0))
+        return self._change(lambda session: (endings.forget(session, possible(ids)), 0))
 
     def _change(self, change: Callable[[Session], tuple[list[int], int]]) -> list[int]:
         """Do what both databases do alike: it returns ids and how many jobs became ready."""
@@ -298,10 +307,41 @@ class PostgresStore:
         return found
 
     def inputs(self, id: int) -> list[Input]:
-        return endings.inputs(self._run("inputs", id=id))
+        return endings.inputs(self._run("inputs", id=id)) if id in IDS else []
 
     def listener(self) -> Listener:
         return PostgresListener(self._pool)
+
+    # -- queues and limits ---------------------------------------------------------------------------------------
+
+    def queues(self) -> list[QueueInfo]:
+        with self._pool.connection() as connection:
+            return queue_infos(PostgresSession(self._ready(connection)).rows)
+
+    def pause_queue(self, name: str, *, by: str) -> None:
+        check_queue(name)
+        self._run("queue_pause", queue=name, by=by)
+
+    def resume_queue(self, name: str) -> None:
+        with self._pool.connection() as connection:
+            self._rouse(connection, len(run(self._ready(connection), "queue_resume", {"queue": name})))
+
+    def limits(self) -> list[Limit]:
+        return [Limit(*row[:4]) for row in self._run("limits")]
+
+    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+        check_limits(limits)
+        with self._pool.connection() as connection:
+            self._ready(connection)
+            with connection.transaction():
+                rules.declare(PostgresSession(connection), limits, keep=keep)
+            while self._introduce(connection, 5000):
+                pass
+            self._rouse(connection, self._admit(connection).ready)
+
+    def _introduce(self, connection: Connection, limit: int) -> bool:
+        with connection.transaction():
+            return rules.introduce(PostgresSession(connection), limit)
 
     # -- worker --------------------------------------------------------------------------------------------------
 
@@ -342,7 +382,9 @@ class PostgresStore:
                     suspects = suspects or bool(upkeep.crashed)
                     if new or due_now:
                         due = run(connection, "next_due", {})[0][0]
-                    if (upkeep.ready or upkeep.expired) and not claimed:  # while one is overdue nothing is claimed
+                    if (
+                        upkeep.ready or upkeep.expired
+                    ) and not claimed:  # while one is overdue nothing is claimed
                         again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
                         suspects = again[7]
                 if suspects and not claimed:
@@ -436,6 +478,11 @@ class PostgresStore:
     def cancels(self, worker: int) -> list[Held]:
         return [Held(*row) for row in self._run("cancels", worker=worker)]
 
+    def progress(self, worker: int, told: Sequence[Progress]) -> None:
+        if told:
+            rows = json_text([(one.id, one.claim, one.fraction, one.note) for one in told])
+            self._run("progress", worker=worker, told=rows)
+
     def leave(self, worker: int) -> None:
         with self._pool.connection() as connection:
             self._ready(connection)
@@ -466,7 +513,9 @@ class PostgresStore:
         pruned = 0
         with self._pool.connection() as connection:
             self._ready(connection)
+            stray = self._introduce(connection, limit)
             done = self._keep(connection, 0, True, True, True, limit)
+            done.more = done.more or stray
             for state, age in retention:
                 pruned += _alone(connection, partial(_prune, state=state, age=age, limit=limit - pruned))
             run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
@@ -512,10 +561,10 @@ class PostgresStore:
         done.more = admitted.more
         return done
 
-    def _admit(self, connection: Connection) -> limits.Admitted:
+    def _admit(self, connection: Connection) -> rules.Admitted:
         """Let in who may pass the limits that somebody has to look at."""
         with connection.transaction():
-            return limits.settle(PostgresSession(connection))
+            return rules.settle(PostgresSession(connection))
 
     def _route(self, connection: Connection, done: Freed, limit: int) -> None:
         now = run(connection, "clock", {})[0][0]
@@ -544,11 +593,11 @@ class PostgresStore:
             }
             run(connection, "route", params)
             session = PostgresSession(connection)
-            limited = limits.queues(session)
+            limited = rules.queues(session)
             enter = [
                 to.id for to in routes if to.run_at is None and (to.limit is not None or to.queue in limited)
             ]
-            limits.enter(session, enter, keep_places=True)
+            rules.enter(session, enter, keep_places=True)
             done.ready -= len(enter)
         if rejects:
             done.ready += endings.reject(PostgresSession(connection), {no.id: no.error for no in rejects})
@@ -563,14 +612,14 @@ class PostgresStore:
         freed.add(verdict)
         session = PostgresSession(connection)
         begun = [job for job, charge in verdict.back if charge]
-        limited = limits.leave(session, begun)
+        limited = rules.leave(session, begun)
         if verdict.back:
             params = {
                 "ids": int_array([job for job, _ in verdict.back]),
                 "charges": int_array([charge for _, charge in verdict.back]),
             }
             run(connection, "rescue", params)
-            limits.enter(session, [job for job in begun if job in limited], keep_places=True)
+            rules.enter(session, [job for job in begun if job in limited], keep_places=True)
         if verdict.lost or verdict.cancelled:
             freed.ready += endings.bereave(session, verdict)
         if len(rows) < limit:

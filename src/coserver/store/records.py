@@ -20,6 +20,7 @@ from coserver.model.job import (
     Flag,
     JobFilter,
     JobInfo,
+    Limit,
     NewJob,
     On,
     Outcome,
@@ -206,6 +207,28 @@ def refuse_limit(key: str | None) -> str | None:
     if key is not None and key.startswith(QUEUE):
         return f": its limit key {key!r} is that of a queue; put the job into the queue instead"
     return None
+
+
+def check_queue(name: str) -> None:
+    """Raise InvalidArguments if no queue can have this name."""
+    if not _NAME(name):
+        raise InvalidArguments(f"cannot pause {name!r}: it is no name of a queue; use 1 to 500 printable characters")
+
+
+def check_limits(limits: Iterable[Limit]) -> None:
+    """Raise InvalidArguments if a limit bounds nothing that there is, or by less than nothing."""
+    for limit in limits:
+        name = limit.name.removeprefix(QUEUE)
+        if not _NAME(name) or (":" in name and name == limit.name) or limit.name + ":" == QUEUE:
+            raise InvalidArguments(
+                f"cannot declare the limit {limit.name!r}: name it queue:NAME, or as what stands before the colon of "
+                "limit keys"
+            )
+        numbers = [n for n in (limit.running, limit.starts, limit.period) if n is not None]
+        if (limit.starts is None) != (limit.period is None) or any(not 0 < n < 2**31 for n in numbers[:-1]):
+            raise InvalidArguments(
+                f"cannot declare the limit {limit.name!r}: give positive numbers, and starts with their period"
+            )
 
 
 def _decoded(column: str, value: str | bytes | None) -> str | None:

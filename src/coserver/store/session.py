@@ -28,7 +28,7 @@ class Session(Protocol):
 
     now: int
 
-    def rows(self, name: str, **params: Value) -> list[Row]:
+    def rows(self, name: str, /, **params: Value) -> list[Row]:
         """Run the statement of that name and return its rows."""
 
     def places(self, n: int) -> list[int]:
@@ -45,7 +45,7 @@ class SQLiteSession:
         self.now = now
         self._database = database
 
-    def rows(self, name: str, **params: Value) -> list[Row]:
+    def rows(self, name: str, /, **params: Value) -> list[Row]:
         """As `Session.rows`."""
         return self._database.all(
             statement("sqlite", name), {key: _plain(value) for key, value in params.items()}

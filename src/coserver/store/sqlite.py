@@ -27,8 +27,11 @@ from coserver.model.job import (
     Input,
     JobFilter,
     JobInfo,
+    Limit,
     NewJob,
     Outcome,
+    Progress,
+    QueueInfo,
     Release,
     Retry,
     State,
@@ -36,7 +39,8 @@ from coserver.model.job import (
 )
 from coserver.model.payload import MAX_BYTES
 from coserver.model.why import MANY, MANY_WAITING, Standing, Waiting, WorkerInfo
-from coserver.store import beginnings, endings, limits
+from coserver.store import beginnings, endings
+from coserver.store import limits as rules
 from coserver.store.clock import Clock, system_clock
 from coserver.store.contract import (
     PROTOCOL,
@@ -53,6 +57,7 @@ from coserver.store.contract import (
 from coserver.store.driver import Database, Row
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.group import GroupCommit
+from coserver.store.queues import queue_infos
 from coserver.store.records import (
     EXPIRED_PER_EXCHANGE,
     IDS,
@@ -64,13 +69,16 @@ from coserver.store.records import (
     Reject,
     below,
     by_place,
+    check_limits,
     check_new,
+    check_queue,
     due_at,
     is_plain,
     job_info,
     json_text,
     judge,
     listing,
+    possible,
     route,
     sort_outcomes,
 )
@@ -130,10 +138,10 @@ class SQLiteStore:
 
         def body(database: Database) -> tuple[list[list[int]], list[str]]:
             now = self._clock.wall()
-            limited = limits.queues(SQLiteSession(database, now))
+            limited = rules.queues(SQLiteSession(database, now))
             ids = [self._insert(database, jobs, limited) for jobs in submissions]
             if limited or any(job.limit is not None for jobs in submissions for job in jobs):
-                limits.settle(SQLiteSession(database, now))
+                rules.settle(SQLiteSession(database, now))
             return ids, self._whom(database, [job for jobs in submissions for job in jobs])
 
         ids, wake = self._file.write(body)
@@ -178,7 +186,7 @@ class SQLiteStore:
             database.many(_sql("insert_blob"), blobs)
         if limited:
             enter = [row[0] for row in rows if row[1] == State.QUEUED and row[6] in limited]
-            limits.enter(SQLiteSession(database, now), enter, keep_places=True)
+            rules.enter(SQLiteSession(database, now), enter, keep_places=True)
         return list(range(first, first + len(jobs)))
 
     def _line(self, database: Database, n: int) -> int:
@@ -210,14 +218,14 @@ class SQLiteStore:
         return Counts(dict(found))
 
     def retry(self, ids: Sequence[int]) -> list[int]:
-        return self._change(lambda session: endings.revive(session, ids))
+        return self._change(lambda session: endings.revive(session, possible(ids)))
 
     def cancel(self, ids: Sequence[int]) -> dict[int, State]:
         def body(database: Database) -> tuple[dict[int, State], list[str], list[str]]:
             session = SQLiteSession(database, self._clock.wall())
-            done = endings.cancel(session, ids)
+            done = endings.cancel(session, possible(ids))
             asked = [row[0] for row in session.rows("wakes", workers=done.workers)] if done.workers else []
-            return done.states, asked, self._whom_any(database, done.ready + limits.settle(session).ready)
+            return done.states, asked, self._whom_any(database, done.ready + rules.settle(session).ready)
 
         states, asked, wake = self._file.write(body)
         rouse(asked, CANCEL)
@@ -225,10 +233,10 @@ class SQLiteStore:
         return states
 
     def release_held(self, ids: Sequence[int]) -> list[int]:
-        return self._change(lambda session: endings.release_held(session, ids))
+        return self._change(lambda session: endings.release_held(session, possible(ids)))
 
     def discard(self, ids: Sequence[int]) -> list[int]:
-        return self._change(lambda session: (endings.forget(session, ids), 0))
+        return self._change(lambda session: (endings.forget(session, possible(ids)), 0))
 
     def _change(self, change: Callable[[Session], tuple[list[int], int]]) -> list[int]:
         """Do what both databases do alike: it returns ids and how many jobs became ready."""
@@ -236,17 +244,52 @@ class SQLiteStore:
         def body(database: Database) -> tuple[list[int], list[str]]:
             session = SQLiteSession(database, self._clock.wall())
             found, ready = change(session)
-            return found, self._whom_any(database, ready + limits.settle(session).ready)
+            return found, self._whom_any(database, ready + rules.settle(session).ready)
 
         found, wake = self._file.write(body)
         rouse(wake)
         return found
 
     def inputs(self, id: int) -> list[Input]:
-        return endings.inputs(self._file.read("inputs", id=id))
+        return endings.inputs(self._file.read("inputs", id=id)) if id in IDS else []
 
     def listener(self) -> Listener:
         return SQLiteListener(self._file)
+
+    # -- queues and limits ---------------------------------------------------------------------------------------
+
+    def queues(self) -> list[QueueInfo]:
+        def rows(name: str, **params: Any) -> list[Row]:
+            told = {key: dumps(value) if isinstance(value, list) else value for key, value in params.items()}
+            return self._file.read(name, **told)
+
+        return queue_infos(rows)
+
+    def pause_queue(self, name: str, *, by: str) -> None:
+        check_queue(name)
+        params = {"queue": name, "by": by, "now": self._clock.wall()}
+        self._file.write(lambda database: database.all(_sql("queue_pause"), params))
+
+    def resume_queue(self, name: str) -> None:
+        def body(database: Database) -> list[str]:
+            resumed = database.all(_sql("queue_resume"), {"queue": name})
+            return self._whom_any(database, MANY) if resumed else []
+
+        rouse(self._file.write(body))
+
+    def limits(self) -> list[Limit]:
+        return [Limit(*row[:4]) for row in self._file.read("limits")]
+
+    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+        check_limits(limits)
+
+        def body(database: Database) -> list[str]:
+            session = SQLiteSession(database, self._clock.wall())
+            rules.declare(session, limits, keep=keep)
+            rules.introduce(session, -1)
+            return self._whom_any(database, rules.settle(session).ready)
+
+        rouse(self._file.write(body))
 
     # -- worker --------------------------------------------------------------------------------------------------
 
@@ -306,7 +349,7 @@ class SQLiteStore:
                 self._rescue(database, freed, now, UPKEEP_PER_EXCHANGE, worker)
                 suspects = True
             if new or estates or (due is not None and due <= now) or (gate is not None and gate <= now):
-                freed.ready += limits.settle(SQLiteSession(database, now)).ready
+                freed.ready += rules.settle(SQLiteSession(database, now)).ready
                 due = database.all(_sql("next_due"))[0][0]
             elif gate is not None:
                 due = gate if due is None else min(due, gate)
@@ -467,6 +510,15 @@ class SQLiteStore:
     def cancels(self, worker: int) -> list[Held]:
         return [Held(*row) for row in self._file.read("cancels", worker=worker)]
 
+    def progress(self, worker: int, told: Sequence[Progress]) -> None:
+        params = {
+            "worker": worker,
+            "told": json_text([(one.id, one.claim, one.fraction, one.note) for one in told]),
+            "now": self._clock.wall(),
+        }
+        if told:
+            self._file.write(lambda database: database.all(_sql("progress"), params), durable=False)
+
     def leave(self, worker: int) -> None:
         def body(database: Database) -> list[str]:
             session = SQLiteSession(database, self._clock.wall())
@@ -493,7 +545,7 @@ class SQLiteStore:
             freed = Freed()
             for estate in database.all(_sql("estate_of"), {"token": token}):
                 self._settle(database, freed, now, -1, estate)
-            freed.ready += limits.settle(SQLiteSession(database, now)).ready
+            freed.ready += rules.settle(SQLiteSession(database, now)).ready
             return Rescue(freed.uncharged, freed.crashed, freed.lost), self._whom_any(database, freed.ready)
 
         rescue, wake = self._file.write(body)
@@ -509,7 +561,7 @@ class SQLiteStore:
             self._rescue(database, freed, now, limit, 0)
             self._expire(database, freed, now, limit)
             pruned = self._prune(database, retention, now, limit)
-            admitted = limits.settle(SQLiteSession(database, now))
+            admitted = rules.settle(SQLiteSession(database, now))
             freed.ready += admitted.ready
             due = database.all(_sql("next_due"))[0][0]
             more = (
@@ -558,11 +610,11 @@ class SQLiteStore:
         database.many(_sql("route_blob"), large)
         database.many(_sql("route_strip"), large)
         session = SQLiteSession(database, now)
-        limited = limits.queues(session)
+        limited = rules.queues(session)
         enter = [
             to.id for to in routes if to.run_at is None and (to.limit is not None or to.queue in limited)
         ]
-        limits.enter(session, enter, keep_places=True)
+        rules.enter(session, enter, keep_places=True)
         freed.routed += len(rows)
         freed.ready += sum(to.run_at is None for to in routes) - len(enter)
 
@@ -573,7 +625,7 @@ class SQLiteStore:
         first = self._line(database, len(rows)) + 1
         database.many(_sql("promote"), [(place, row[0]) for place, row in enumerate(rows, first)])
         limited = [job for job, key in rows if key is not None]
-        limits.enter(SQLiteSession(database, now), limited, keep_places=True)
+        rules.enter(SQLiteSession(database, now), limited, keep_places=True)
         freed.promoted += len(rows)
         freed.ready += len(rows) - len(limited)
 
@@ -600,9 +652,9 @@ class SQLiteStore:
         freed.add(verdict)
         session = SQLiteSession(database, now)
         begun = [job for job, charge in verdict.back if charge]
-        limited = limits.leave(session, begun)
+        limited = rules.leave(session, begun)
         database.many(_sql("rescue"), [(charge, job) for job, charge in verdict.back])
-        limits.enter(session, [job for job in begun if job in limited], keep_places=True)
+        rules.enter(session, [job for job in begun if job in limited], keep_places=True)
         if verdict.lost or verdict.cancelled:
             freed.ready += endings.bereave(SQLiteSession(database, now), verdict)
         if limit < 0 or len(rows) < limit:

@@ -85,7 +85,7 @@ class SQLiteFile:
                 database.close()
                 raise
 
-    def read(self, name: str, **params: Any) -> list[Row]:
+    def read(self, name: str, /, **params: Any) -> list[Row]:
         """Run one reading statement."""
         with self._read_lock:
             if self._reader is None:

@@ -46,6 +46,7 @@ CREATE INDEX coserver_job_running   ON coserver_job (worker)                    
 CREATE INDEX coserver_job_held      ON coserver_job (id)                          WHERE state = 1;
 CREATE INDEX coserver_job_waiting   ON coserver_job (id)                          WHERE state = 2;
 CREATE INDEX coserver_job_limited   ON coserver_job (blocked_on, priority, seq)   WHERE state = 3;
+CREATE INDEX coserver_job_resting   ON coserver_job (queue, state)                WHERE state BETWEEN 1 AND 4;
 CREATE INDEX coserver_job_begin_by  ON coserver_job (begin_by)
     WHERE begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0;
 CREATE UNIQUE INDEX coserver_job_unique ON coserver_job (unique_key) WHERE unique_key IS NOT NULL;

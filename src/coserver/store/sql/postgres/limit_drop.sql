@@ -1,0 +1,2 @@
+-- Limits are no longer declared.
+DELETE FROM coserver_limit WHERE name = ANY (%(names)s::text[])

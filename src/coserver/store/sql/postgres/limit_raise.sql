@@ -1,0 +1,2 @@
+-- These jobs hold slots from now on.
+UPDATE coserver_job SET flags = flags | 4 WHERE id = ANY (%(ids)s::bigint[])

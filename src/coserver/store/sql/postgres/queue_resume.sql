@@ -1,0 +1,3 @@
+-- Jobs of this queue are taken again.
+UPDATE coserver_queue SET paused_at = NULL, paused_by = NULL WHERE name = %(queue)s::text AND paused_at IS NOT NULL
+RETURNING name
