@@ -382,9 +382,8 @@ class PostgresStore:
                     suspects = suspects or bool(upkeep.crashed)
                     if new or due_now:
                         due = run(connection, "next_due", {})[0][0]
-                    if (
-                        upkeep.ready or upkeep.expired
-                    ) and not claimed:  # while one is overdue nothing is claimed
+                    # While a job is overdue nothing is claimed.
+                    if not claimed and (upkeep.ready or upkeep.expired):
                         again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
                         suspects = again[7]
                 if suspects and not claimed:
