@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coserver.model.batch import FLUSH, UNSTARTED, Park, Wait
 from coserver.model.job import Claimed, Outcome, Release, Succeeded
-from coserver.runtime.desk import COROUTINE, PLAIN, Desk, Job, Load
+from coserver.runtime.desk import Desk, Load
+from coserver.runtime.line import COROUTINE, PLAIN, Job
 
 KINDS = {"soft": COROUTINE, "hard": PLAIN}
 

@@ -345,6 +345,14 @@ class ServiceConfig:
         default_text="`concurrency`, else the sum over `queues`; 10 where there are none",
         kind="python",
     )
+    isolated: int | None = key(
+        Integer(1, 1_000, example=2),
+        "How many processes beside it one process has for tasks declared with `isolate=True`. They are started when "
+        "needed, and stay.",
+        default=None,
+        default_text="the number of processors, at most `concurrency`",
+        kind="python",
+    )
     processes: int = key(
         Integer(0, 10_000, example=2),
         "How many processes each node runs.",

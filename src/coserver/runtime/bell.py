@@ -13,7 +13,6 @@ from pathlib import Path
 from coserver.runtime.unix import short_name
 
 _INSIDE = b"."
-_OUTSIDE = b"!"
 
 
 class Bell:
@@ -62,7 +61,7 @@ class Bell:
         try:
             self._receiver.settimeout(None if seconds is None else max(seconds, 0.0))
             while True:
-                outside |= _OUTSIDE in self._receiver.recv(512)
+                outside |= self._receiver.recv(512) != _INSIDE
                 self._receiver.settimeout(0.0)
         except (TimeoutError, BlockingIOError):
             pass

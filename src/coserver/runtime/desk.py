@@ -1,9 +1,10 @@
 """What a worker has at hand: claimed jobs, running ones, and outcomes that the store has not heard of.
 
-Theory. Three kinds of threads meet here: lanes bring claimed jobs and carry outcomes away, the event loop runs
-coroutines, and pool threads run plain functions. The desk is the one structure between them. It has a lock that is
-held for a few instructions at a time, never during I/O and never while anybody's code runs, so that even with the
-event loop blocked the lanes go on: they record what has finished and hand back what has not begun.
+Theory. Four kinds of threads meet here: lanes bring claimed jobs and carry outcomes away, the event loop runs
+coroutines, pool threads run plain functions, and one thread serves the processes that run isolated ones. The desk is
+the one structure between them. It has a lock that is held for a few instructions at a time, never during I/O and never
+while anybody's code runs, so that even with the event loop blocked the lanes go on: they record what has finished and
+hand back what has not begun.
 
 A claimed job passes through
 
@@ -11,10 +12,13 @@ A claimed job passes through
        │                      │                                    ▲
        └──────────────────────┴── give back (old, paused, leaving) ┘ as Release
 
-Handing out takes a slot of the job's queue and of the worker (and for a plain function one of the pool's threads), in
-the order of priority, then of arrival, over coroutines and plain functions alike. Handed-out coroutines lie in
-`for_loop`, plain functions in `for_pool`; the runner that picks one up asks `begin`, which says no if the job was
-given back in the meantime.
+Handing out takes a slot of the job's queue and of the worker (and for a plain function one of the pool's threads, for
+an isolated one one of the processes), in the order of priority, then of arrival, over all kinds alike. Handed-out
+coroutines lie in `for_loop`, plain functions in `for_pool`; the runner that picks one up asks `begin`, which says no
+if the job was given back in the meantime. For an isolated job a *turn* lies in `for_children` (see `runtime.line`);
+whoever serves the turn asks for `more` jobs of its queue while they are short and nothing better waits for a process.
+All that was sent to a process counts as begun here; what it had not begun is taken back by `put_back` when the process
+dies, and when `recalls` changes: when nothing unbegun is to be held any more.
 
 A job that was running when a worker died comes alone from the store, and runs at once: most often it had nothing to do
 with it, and what a dead worker held must be running again within milliseconds. One that was there `SUSPECT` times is a
@@ -41,82 +45,22 @@ from dataclasses import dataclass
 from itertools import chain
 from math import inf
 from queue import SimpleQueue
+from types import MappingProxyType
 
 from coserver.model import batch
 from coserver.model.batch import Go, Park, View, Wait, decide
-from coserver.model.job import Claimed, Outcome, Release
+from coserver.model.job import Claimed, Input, Outcome, Release
 from coserver.model.reconcile import Key
+from coserver.runtime.line import COROUTINE, ISOLATED, KINDS, PLAIN, Job, Line, Stop, Turn, key, order
+from coserver.runtime.progress import Board
 from coserver.store.contract import Want
 
-COROUTINE, PLAIN = 0, 1
-
 _NEVER = 1 << 60
-SUSPECT = 2
-"""Deaths of workers at which a job was there, from which on it runs alone."""
+_FOR_LOOP, _FOR_CHILDREN = 1, 2
 
 
-class Job:
-    """A claimed job with its queue, its kind (COROUTINE or PLAIN), when it came (monotonic seconds) and as which, and
-    whether it has been handed out."""
-
-    __slots__ = ("came", "claimed", "handed", "kind", "line", "number")
-
-    def __init__(self, claimed: Claimed, line: Line, kind: int, came: float, number: int) -> None:
-        self.claimed = claimed
-        self.line = line
-        self.kind = kind
-        self.came = came
-        self.number = number
-        self.handed = False
-
-
-class Line:
-    """One queue of this worker."""
-
-    __slots__ = (
-        "busy",
-        "busy_since",
-        "finished",
-        "moved",
-        "out",
-        "pace",
-        "queue",
-        "reserved",
-        "shut",
-        "slots",
-        "stocked",
-        "waiting",
-    )
-
-    def __init__(self, queue: str, slots: int) -> None:
-        self.queue = queue
-        self.slots = slots
-        self.out = 0  # slots taken: handed out or begun
-        self.waiting: tuple[deque[Job], deque[Job]] = (deque(), deque())  # by kind
-        self.reserved = 0  # asked for by lanes on their way
-        self.stocked = True
-        self.shut = False
-        self.pace = batch.FIRST_PACE
-        self.finished = (
-            0  # since the pace was measured, in `busy` seconds, and since `busy_since` if anything is held
-        )
-        self.busy = 0.0
-        self.busy_since = 0.0
-        self.moved = 0.0  # when a job last began or ended to run here
-
-    def idle(self) -> bool:
-        return not (self.out or self.waiting[COROUTINE] or self.waiting[PLAIN])
-
-    def measure(self, now: float) -> None:
-        if self.finished:
-            if not self.idle():
-                self.busy += now - self.busy_since
-                self.busy_since = now
-            self.pace = batch.pace_after(self.pace, finished=self.finished, busy=self.busy)
-            self.finished, self.busy = 0, 0.0
-
-    def ahead(self, now: float) -> int:
-        return batch.ahead(self.pace, still=now - self.moved if self.out >= self.slots else 0.0)
+def _nobody() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,43 +91,52 @@ class Desk:
         *,
         concurrency: int,
         threads: int,
+        isolated: int = 0,
         lanes: int,
         rouse_loop: Callable[[], None],
         rouse_lane: Callable[[], None],
+        rouse_children: Callable[[], None] = _nobody,
         late: Callable[[Sequence[Outcome]], None],
     ) -> None:
-        """`queues`: jobs at once by queue; `kinds`: COROUTINE or PLAIN by task name; `concurrency`: jobs at once in
-        all; `lanes`: how many there are. `rouse_loop` is called when `for_loop` got something, `rouse_lane` when a
+        """`queues`: jobs at once by queue; `kinds`: the kind of each task by name; `concurrency`: jobs at once in
+        all; `isolated`: processes for isolated jobs; `lanes`: how many there are. `rouse_loop` is called when
+        `for_loop` got something, `rouse_children` when `for_children` did or `recalls` changed, `rouse_lane` when a
         lane should call `next`. `late` is told of outcomes that nobody wants any more, because the incarnation under
         which they were claimed is dead. None is called with the lock held."""
-        if COROUTINE not in kinds.values():  # slots beyond the threads could never be used
-            concurrency = min(concurrency, threads)
+        present = set(kinds.values())
+        if COROUTINE not in present:  # slots beyond the threads and processes could never be used
+            can = (threads if PLAIN in present else 0) + (isolated if ISOLATED in present else 0)
+            concurrency = min(concurrency, can) if present else concurrency
         self.for_loop: deque[Job] = deque()
         self.for_pool: SimpleQueue[Job | None] = SimpleQueue()
-        self._lines = {queue: Line(queue, min(slots, concurrency)) for queue, slots in queues.items()}
+        self.for_children: deque[Turn] = deque()
+        self.recalls = 0
+        self.board = Board(rouse_lane)
+        self._lines = {
+            queue: Line(queue, min(slots, concurrency), self.board) for queue, slots in queues.items()
+        }
         self._kinds = dict(kinds)
         self._pairs = {
-            queue: tuple(
-                tuple((queue, task) for task, of in kinds.items() if of == kind)
-                for kind in (COROUTINE, PLAIN)
-            )
+            queue: tuple(tuple((queue, task) for task, of in kinds.items() if of == kind) for kind in KINDS)
             for queue in queues
         }
         self._concurrency = concurrency
-        self._threads = threads
+        self._most = (concurrency, threads, isolated)
         self._lanes = lanes
         self._rouse_loop = rouse_loop
         self._rouse_lane = rouse_lane
+        self._rouse_children = rouse_children
         self._late = late
         self._lock = threading.Lock()
         self._waiting = 0  # over all lines, as the following
         self._out = 0
         self._came = 0  # ever
-        self._out_plain = 0
+        self._out_of = [0, 0, 0]
+        self._extra = 0
         self._reserved = 0
         self._handed: set[Job] = set()
         self._begun: set[Job] = set()
-        self._stuck = [kind not in kinds.values() for kind in (COROUTINE, PLAIN)]
+        self._stuck = [kind not in present for kind in KINDS]
         self._suspects = 0  # at hand or begun
         self._alone = False  # whether a suspect is handed out or begun
         self._orphans: set[Job] = set()  # begun under an incarnation that is dead
@@ -243,7 +196,7 @@ class Desk:
                     load += ahead
                 else:
                     spare += some
-            free = self._concurrency - self._out - self._waiting - self._reserved
+            free = self._concurrency - self._out - self._waiting - self._extra - self._reserved
             free = max(0, free + ahead_in_all * (self._lanes + 1))
             room = min(room, free)
             spare = min(spare, free - room)
@@ -251,7 +204,7 @@ class Desk:
             room=room,
             spare=spare,
             batch=min(batch.CAP, load),
-            at_hand=self._waiting,
+            at_hand=self._waiting + self._extra,
             running=self._out,
             done=len(self._done),
             done_for=now - self._done_since if self._done else 0.0,
@@ -263,8 +216,7 @@ class Desk:
         )
 
     def _room(self, line: Line, ahead: int) -> int:
-        waiting = len(line.waiting[COROUTINE]) + len(line.waiting[PLAIN])
-        return line.slots + ahead * (self._lanes + 1) - line.out - waiting - line.reserved
+        return line.slots + ahead * (self._lanes + 1) - line.out - line.at_hand() - line.reserved
 
     def _load(self, go: Go, now: float) -> Load:
         done, self._done = self._done, []
@@ -289,8 +241,14 @@ class Desk:
         self._reserved += limit
         return Load(done, Want(limit, pairs, rooms))
 
-    def settle(self, load: Load, claimed: Sequence[Claimed], now: float) -> None:
-        """The trip succeeded and brought `claimed`."""
+    def settle(
+        self,
+        load: Load,
+        claimed: Sequence[Claimed],
+        now: float,
+        inputs: Mapping[int, Sequence[Input]] = MappingProxyType({}),
+    ) -> None:
+        """The trip succeeded and brought `claimed`; `inputs` by id of those that take how other jobs ended."""
         with self._lock:
             self._land(load)
             brought: dict[str, int] = {}
@@ -300,13 +258,14 @@ class Desk:
                 if line.idle():
                     line.busy_since = now
                 kind = self._kinds[row.task]
-                line.waiting[kind].append(Job(row, line, kind, now, number))
-                if row.crashes and row.crashes >= SUSPECT:
+                job = Job(row, line, kind, now, number, inputs.get(row.id) if inputs else None)
+                line.waiting[kind].append(job)
+                if job.suspect:
                     self._suspects += 1
             self._waiting += len(claimed)
             self._came += len(claimed)
             for queue in brought:
-                self._order(self._lines[queue])
+                self._lines[queue].order()
             if load.want.limit and len(claimed) < load.want.limit:
                 self._short_at = now if claimed else -inf
                 for queue, some in load.want.room:
@@ -318,8 +277,7 @@ class Desk:
                 if self._closed() and not self._doubtful:
                     self._give_back(lambda _: False, now)
             wanted = self._hand_out()
-        if wanted:
-            self._rouse_loop()
+        self._rouse(wanted)
 
     def lost(self, load: Load) -> None:
         """The trip failed: nobody knows whether its outcomes were recorded and what it claimed. Nothing is claimed
@@ -339,19 +297,6 @@ class Desk:
         self._reserved -= load.want.limit
         for queue, some in load.want.room:
             self._lines[queue].reserved -= some
-
-    @staticmethod
-    def _order(line: Line) -> None:
-        """Put better priorities first, then by arrival; nearly always it is so already."""
-        for waiting in line.waiting:
-            previous = -1
-            for job in waiting:
-                if job.claimed.priority < previous:
-                    ordered = sorted(waiting, key=_order)
-                    waiting.clear()
-                    waiting.extend(ordered)
-                    break
-                previous = job.claimed.priority
 
     def parked(self, *, more: bool) -> None:
         """The store knows that we sleep; `more`: it says that there may be work, so look before."""
@@ -400,41 +345,68 @@ class Desk:
     def finish(self, job: Job, outcome: Outcome, now: float, *, in_loop: bool) -> None:
         """A job that had begun has ended. `in_loop`: the caller is the event loop and looks into `for_loop` itself."""
         line = job.line
+        job.ended = True
         with self._lock:
             self._begun.discard(job)
             line.finished += 1
             if stuck := self._stuck[job.kind]:
                 self._stuck[job.kind] = False
                 self._stock()
-            if self._suspects and job.claimed.crashes >= SUSPECT:
+            if job.suspect:
                 self._suspects -= 1
             self._free(job, now)
-            if orphan := job in self._orphans:
-                self._orphans.discard(job)
-            else:
-                if not self._done:
-                    self._done_since = now
-                self._done.append(outcome)
+            orphan = self._tell(job, outcome, now)
             self._countdown -= 1
             rouse = stuck or self._countdown <= 0
             if rouse:
                 self._countdown = _NEVER
-            wanted = self._hand_out() if self._waiting else False
+            wanted = self._hand_out() if self._waiting else 0
         if rouse:
             self._rouse_lane()
-        if wanted and not in_loop:
-            self._rouse_loop()
+        self._rouse(wanted & ~_FOR_LOOP if in_loop else wanted)
         if orphan:
             self._late([outcome])
 
+    def _tell(self, job: Job, outcome: Outcome, now: float) -> bool:
+        """Have the store told of an outcome, unless it was told another before; True when it comes too late."""
+        if job.told:
+            return False
+        if job in self._orphans:
+            self._orphans.discard(job)
+            return True
+        if not self._done:
+            self._done_since = now
+        self._done.append(outcome)
+        return False
+
+    def fail_early(self, job: Job, outcome: Outcome, now: float) -> bool:
+        """Have the store told how a job ended that still runs and cannot be stopped; it keeps its slot until it ends.
+        False when it has ended by itself."""
+        with self._lock:
+            if job not in self._begun or job.told:
+                return False
+            orphan = self._tell(job, outcome, now)
+            job.told = True
+        self._rouse_lane()
+        if orphan:
+            self._late([outcome])
+        return True
+
     def _free(self, job: Job, now: float) -> None:
-        """Give the slot of a job back that was handed out."""
+        """Give the slot of a job back that was handed out, or one place in its turn."""
         line = job.line
-        line.out -= 1
         line.moved = now
+        turn = job.turn
+        if turn is not None:
+            job.turn = None
+            turn.left -= 1
+            if turn.left:
+                line.extra -= 1
+                self._extra -= 1
+                return
+        line.out -= 1
         self._out -= 1
-        if job.kind == PLAIN:
-            self._out_plain -= 1
+        self._out_of[job.kind] -= 1
         self._alone = False  # if a suspect was out, it was this one
         if line.idle():
             line.busy += now - line.busy_since
@@ -444,23 +416,26 @@ class Desk:
                 each.stocked |= each.shut
                 each.shut = False
 
-    def _hand_out(self) -> bool:
-        """Hand out what slots allow; True when the loop got something."""
-        wanted = False
+    def _hand_out(self) -> int:
+        """Hand out what slots allow; return who has to be roused, _FOR_LOOP and _FOR_CHILDREN."""
+        wanted = 0
+        out_of, most = self._out_of, self._most
         while self._waiting and self._out < self._concurrency and not self._alone:
             best: deque[Job] | None = None
             for line in self._lines.values():
                 if line.out < line.slots:
-                    coroutines, plain = line.waiting
-                    if coroutines and (best is None or _order(coroutines[0]) < _order(best[0])):
+                    coroutines, plain, isolated = line.waiting
+                    if coroutines and (best is None or order(coroutines[0]) < order(best[0])):
                         best = coroutines
-                    if not plain or self._out_plain >= self._threads:
-                        continue
-                    if best is None or _order(plain[0]) < _order(best[0]):
-                        best = plain
+                    if plain and out_of[PLAIN] < most[PLAIN]:  # noqa: SIM102 - the order decides what is cheap
+                        if best is None or order(plain[0]) < order(best[0]):
+                            best = plain
+                    if isolated and out_of[ISOLATED] < most[ISOLATED]:  # noqa: SIM102
+                        if best is None or order(isolated[0]) < order(best[0]):
+                            best = isolated
             if best is None:
                 break
-            if self._suspects and best[0].claimed.crashes >= SUSPECT:
+            if self._suspects and best[0].suspect:
                 if self._out:
                     break
                 self._alone = True
@@ -470,13 +445,106 @@ class Desk:
             job.line.out += 1
             job.handed = True
             self._handed.add(job)
-            if job.kind == PLAIN:
-                self._out_plain += 1
+            out_of[job.kind] += 1
+            if job.kind == COROUTINE:
+                self.for_loop.append(job)
+                wanted |= _FOR_LOOP
+            elif job.kind == PLAIN:
                 self.for_pool.put(job)
             else:
-                self.for_loop.append(job)
-                wanted = True
+                job.turn = Turn(job)
+                self.for_children.append(job.turn)
+                wanted |= _FOR_CHILDREN
         return wanted
+
+    def _rouse(self, wanted: int) -> None:
+        if wanted & _FOR_LOOP:
+            self._rouse_loop()
+        if wanted & _FOR_CHILDREN:
+            self._rouse_children()
+
+    # Turns of processes beside the worker ---------------------------------------------------------------------
+
+    def more(self, turn: Turn, most: int, now: float) -> list[Job]:
+        """Return up to `most` further jobs for a turn that is not over; they have begun. None when the worker should
+        hold nothing unbegun, or when the slot had better go to another job."""
+        taken: list[Job] = []
+        with self._lock:
+            line = turn.line
+            waiting = line.waiting[ISOLATED]
+            if not turn.left or not waiting or self._closed():
+                return taken
+            others = [
+                order(each.waiting[kind][0])
+                for each in self._lines.values()
+                if each is line or each.out < each.slots
+                for kind in KINDS
+                if each.waiting[kind]
+                and (self._out_of[kind] < self._most[kind] if kind != ISOLATED else each is not line)
+            ]
+            best = min(others) if others else None
+            while waiting and len(taken) < most and (best is None or order(waiting[0]) < best):
+                job = waiting.popleft()
+                job.turn = turn
+                job.handed = True
+                self._begun.add(job)
+                taken.append(job)
+            turn.left += len(taken)
+            line.extra += len(taken)
+            self._waiting -= len(taken)
+            self._extra += len(taken)
+            if taken:
+                line.moved = now
+        return taken
+
+    def revive(self, kind: int) -> None:
+        """Runners of this kind are there again."""
+        if self._stuck[kind]:
+            self._unstick(kind)
+
+    def put_back(self, jobs: Sequence[Job], now: float) -> None:
+        """Processes had these jobs and have not begun them: they wait again, or go back to the store."""
+        with self._lock:
+            back = []
+            for job in jobs:
+                self._begun.discard(job)
+                self._free(job, now)
+                if job in self._orphans:
+                    self._orphans.discard(job)
+                else:
+                    back.append(job)
+            for job in reversed(back):
+                if job.line.idle():
+                    job.line.busy_since = now
+                job.handed = False
+                job.line.waiting[ISOLATED].appendleft(job)
+                self._look_for_old = min(self._look_for_old, job.came + batch.UNSTARTED)
+            self._waiting += len(back)
+            for line in {job.line for job in back}:
+                line.order()
+            if self._closed():
+                self._give_back(lambda _: False, now)
+            else:
+                self._give_back(lambda job: job.stop is None, now)
+            wanted = self._hand_out()
+        self._rouse_lane()
+        self._rouse(wanted)
+
+    # Stopping what runs ---------------------------------------------------------------------------------------
+
+    def cancel(self, keys: Collection[Key], now: float) -> list[Job]:
+        """Somebody asked to cancel these. What has not begun goes back, for the store to end it; return what runs, and
+        was not asked to stop before."""
+        with self._lock:
+            self._give_back(lambda job: key(job.claimed) not in keys, now)
+            asked = [
+                job
+                for job in list(self._begun)
+                if job.stop is not Stop.CANCEL and not job.told and key(job.claimed) in keys
+            ]
+            for job in asked:
+                job.stop = Stop.CANCEL
+        return asked
 
     # Giving back ----------------------------------------------------------------------------------------------
 
@@ -500,7 +568,9 @@ class Desk:
             self._paused |= paused
             self._leaving |= leaving
             self._give_back(lambda _: False, now)
+            self.recalls += 1
         self._rouse_lane()
+        self._rouse_children()
 
     def _give_back_old(self, now: float) -> None:
         oldest = inf
@@ -514,7 +584,7 @@ class Desk:
 
         back = self._give_back(keep, now)
         for job in back:
-            if job.handed or (job.kind == PLAIN and self._out_plain >= self._threads):
+            if job.handed or (job.kind != COROUTINE and self._out_of[job.kind] >= self._most[job.kind]):
                 self._stuck[job.kind] = True
             elif self._out:  # else no slot could become free
                 job.line.shut = self._shut = True
@@ -550,10 +620,15 @@ class Desk:
                 taken.append(job)
                 self._free(job, now)
         if self._suspects:
-            self._suspects -= sum(job.claimed.crashes >= SUSPECT for job in taken)
+            self._suspects -= sum(job.suspect for job in taken)
         return taken
 
     # After a lost reply ---------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether anything has begun and not ended."""
+        return bool(self._begun)
 
     @property
     def flying(self) -> int:
@@ -570,14 +645,14 @@ class Desk:
         lost trips took along."""
         with self._lock:
             waiting = chain.from_iterable(chain.from_iterable(line.waiting for line in self._lines.values()))
-            at_hand = {_key(job.claimed) for job in chain(waiting, list(self._handed))}
-            others = {_key(job.claimed) for job in list(self._begun)} | {_key(one) for one in self._done}
+            at_hand = {key(job.claimed) for job in chain(waiting, list(self._handed))}
+            others = {key(job.claimed) for job in list(self._begun)} | {key(one) for one in self._done}
             return at_hand, others, list(self._unsure)
 
     def reconciled(self, outcomes: Sequence[Outcome], forget: Collection[Key], now: float) -> None:
         """What was lost is known: carry `outcomes`, drop what has not begun and is in `forget`, and go on."""
         with self._lock:
-            self._take_unbegun(lambda job: _key(job.claimed) not in forget, now)
+            self._take_unbegun(lambda job: key(job.claimed) not in forget, now)
             if outcomes and not self._done:
                 self._done_since = now
             self._done = [*outcomes, *self._done]
@@ -593,10 +668,12 @@ class Desk:
             self._stock()
             self._parked = False
             dropped = len(self._take_unbegun(lambda _: False, now))
-            self._orphans |= set(self._begun)
+            self._orphans |= {job for job in list(self._begun) if not job.told}
+            self.recalls += 1
             late, self._done = [*self._unsure, *self._done], []
             self._unsure = []
             self._urgent = False
+        self._rouse_children()
         self._late(late)
         return dropped
 
@@ -636,11 +713,3 @@ class Desk:
     def begun(self) -> list[Job]:
         """Return the jobs that run."""
         return list(self._begun)
-
-
-def _order(job: Job) -> tuple[int, int]:
-    return job.claimed.priority, job.number
-
-
-def _key(of: Claimed | Outcome) -> Key:
-    return of.id, of.claim

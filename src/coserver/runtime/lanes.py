@@ -20,6 +20,9 @@ anew. What it has not begun is forgotten, since it belongs to others now; what i
 be stale.
 
 While a node tends us, it looks after the store (`tick`) and rouses us; a lone worker does both itself.
+
+Whether any running job is to be cancelled is asked when somebody roused us, and once a second, while anything runs.
+What jobs say of their progress goes along when it is due, and in any case before their outcomes.
 """
 
 from __future__ import annotations
@@ -27,14 +30,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from math import inf
 from typing import assert_never
 
 from coserver.errors import SchemaMismatch, StoreRefused, StoreUnavailable
 from coserver.model.batch import Park, Wait
-from coserver.model.job import Cancelled, Failed, Outcome, Release, Retry, Succeeded, TakeOver
+from coserver.model.job import (
+    Cancelled,
+    Claimed,
+    Crashed,
+    Failed,
+    Input,
+    Outcome,
+    Release,
+    Retry,
+    Succeeded,
+    TakeOver,
+)
 from coserver.model.reconcile import Key, reconcile
+from coserver.runtime.attempt import needs_inputs
 from coserver.runtime.bell import Bell
 from coserver.runtime.desk import Desk, Load
 from coserver.runtime.started import StartedFile
@@ -49,6 +64,10 @@ PROBE = 0.05
 """Seconds between cheap looks of a lone worker on a store whose other writers cannot rouse it."""
 TICK = 1.0
 """Seconds between a lone worker's turns of upkeep."""
+ASK = 1.0
+"""Seconds between questions whether running jobs are to be cancelled, when nobody roused us."""
+SOON = 0.05
+"""Shortest time between two of them."""
 RECHECKS = (10.0, 35.0)
 """Seconds after trouble when what the store holds is compared again; a database may go on with a transaction for as
 long as a statement may take there, on PostgreSQL half a minute."""
@@ -73,11 +92,12 @@ class Lanes:
         probes: bool,
         tended: Callable[[], bool],
         registered: Callable[[], None],
+        cancelled: Callable[[Collection[Key]], None],
         ended: Callable[[], None],
     ) -> None:
         """`count` lanes in all. `probes`: use `store.probe` while alone. `tended` says whether a node looks after us
-        just now. `registered` is called when the worker has got an incarnation, `ended` by the main lane as the last
-        thing, when the worker has left the store."""
+        just now. `registered` is called when the worker has got an incarnation, `cancelled` with the jobs that somebody
+        asked to cancel, once each, `ended` by the main lane as the last thing, when the worker has left the store."""
         self._store = store
         self._identity = identity
         self._lease = lease
@@ -87,6 +107,7 @@ class Lanes:
         self._probes = probes
         self._tended = tended
         self._registered = registered
+        self._cancelled = cancelled
         self._ended = ended
         self._registering = threading.Lock()
         self._worker: int | None = None
@@ -97,6 +118,9 @@ class Lanes:
         self._abandoning = False
         self._poll_at = self._probe_at = self._tick_at = 0.0
         self._due_at = inf
+        self._cancels_at = 0.0
+        self._roused = False
+        self._asked_to_cancel: set[Key] = set()
         self._rechecks: list[float] = []  # when, ascending
         self._failed = 0  # trips in a row; two lanes may miscount, which costs nothing
         self._resent: frozenset[Key] = frozenset()  # by the comparison before
@@ -176,11 +200,14 @@ class Lanes:
                 case Park():
                     self._park(desk)
                 case Wait(seconds):
-                    until = min(self._poll_at, self._due_at, self._recheck_at())
+                    until = min(self._poll_at, self._due_at, self._recheck_at(), desk.board.due())
+                    if desk.running:
+                        until = min(until, self._ask_at())
                     if alone:
                         until = min(until, self._tick_at, self._probe_at if self._probes else inf)
                     rest = max(0.0, until - now)
                     if self._bell.wait(rest if seconds is None else min(seconds, rest)):
+                        self._roused = True
                         desk.stock()
 
     def _chores(self, desk: Desk, now: float, *, alone: bool) -> None:
@@ -197,7 +224,12 @@ class Lanes:
             elif alone and self._probes and now >= self._probe_at:
                 self._probe_at = now + PROBE
                 if self._store.probe():
+                    self._roused = True
                     desk.stock()
+            elif desk.running and now >= self._ask_at():
+                self._ask_for_cancels(now)
+            elif desk.board.due() <= now:
+                self._tell(desk, ())
         except StoreUnavailable as error:
             self._fail(error)
             desk.doubt()
@@ -206,6 +238,35 @@ class Lanes:
             self._poll_at = now + POLL
             self._due_at = inf
             desk.stock()
+
+    def roused(self) -> None:
+        """Somebody outside this worker has news; said by any thread."""
+        self._roused = True
+
+    def _ask_at(self) -> float:
+        """When to ask next whether anything is to be cancelled."""
+        return self._cancels_at - (ASK - SOON if self._roused else 0.0)
+
+    def _ask_for_cancels(self, now: float) -> None:
+        assert self._worker is not None
+        self._roused = False
+        self._cancels_at = now + ASK
+        found = {(one.id, one.claim) for one in self._store.cancels(self._worker)}
+        new = found - self._asked_to_cancel
+        self._asked_to_cancel = found
+        if new:
+            self._cancelled(new)
+
+    def _tell(self, desk: Desk, done: Sequence[Outcome]) -> None:
+        """Carry what is due of progress, and the last words of jobs that are done. Raises StoreUnavailable."""
+        assert self._worker is not None
+        words = desk.board.take(time.monotonic(), [(one.id, one.claim) for one in done])
+        if words:
+            try:
+                self._store.progress(self._worker, words)
+            except StoreUnavailable:
+                desk.board.again(words)
+                raise
 
     def _park(self, desk: Desk) -> None:
         assert self._worker is not None
@@ -255,6 +316,8 @@ class Lanes:
         worker = self._worker
         assert worker is not None
         try:
+            if desk.board:
+                self._tell(desk, load.done)
             brought = self._store.exchange(worker, load.done, load.want)
         except StoreUnavailable as error:
             self._fail(error)
@@ -271,12 +334,31 @@ class Lanes:
             if brought.live:
                 if load.want.limit and not brought.claimed:
                     self._due(brought.next_due, now)
-                desk.settle(load, brought.claimed, now)
+                self._bring(desk, load, brought.claimed, now)
             else:
                 desk.settle(load, (), now)
                 self._begin_anew(desk, worker)
             return
         self._bell.ring()
+
+    def _bring(self, desk: Desk, load: Load, claimed: Sequence[Claimed], now: float) -> None:
+        """Lay claimed jobs on the desk, with how others ended where they take that. What cannot be looked up now goes
+        back."""
+        if not any(map(needs_inputs, claimed)):
+            desk.settle(load, claimed, now)
+            return
+        inputs: dict[int, Sequence[Input]] = {}
+        back: list[Release] = []
+        for one in filter(needs_inputs, claimed):
+            try:
+                inputs[one.id] = self._store.inputs(one.id)
+            except StoreUnavailable as error:
+                self._complain(error)
+                back.append(Release(one.id, one.claim))
+        left = {one.id for one in back}
+        desk.settle(load, [one for one in claimed if one.id not in left], now, inputs)
+        if back:
+            desk.give_back(back, now)
 
     def _recorded(self, done: Sequence[Outcome], stale: Sequence[int]) -> None:
         if self._started is not None:
@@ -469,7 +551,7 @@ def _simpler(outcome: Outcome, refusal: Exception) -> Iterator[tuple[Outcome, st
             | Cancelled(started_at=began, finished_at=ended)
         ):
             pass
-        case Retry() | TakeOver():
+        case Retry() | TakeOver() | Crashed():
             began = ended = time.time_ns() // 1000
         case Release():
             return
@@ -494,5 +576,7 @@ def _name(outcome: Outcome) -> str:
             return "cancelling"
         case TakeOver():
             return "handing over"
+        case Crashed():
+            return "crash"
         case _:
             assert_never(outcome)

@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ from coserver.model.address import parse_address
 from coserver.model.job import DEFAULT_QUEUE
 from coserver.runtime import spec as specs
 from coserver.runtime.bridge import Bridge, Calls
+from coserver.runtime.isolated import Isolation
 from coserver.runtime.loading import CannotLoad, load_object, load_tasks, run_setup
 from coserver.runtime.spec import ServiceSpec
 from coserver.runtime.web import CannotServe, Web, listen
@@ -169,6 +170,7 @@ class Process:
                     lanes=1 if local else LANES,
                     listen=not local and bridge is None,
                     probe=True,
+                    isolation=self._isolation(queues),
                     tasks={
                         name: task for name in registry.names() if (task := registry.get(name)) is not None
                     },
@@ -180,6 +182,20 @@ class Process:
             raise CannotServe(
                 f"cannot start {spec.process}: {error}; mend the state directory of the node"
             ) from error
+
+    def _isolation(self, queues: Mapping[str, int]) -> Isolation | None:
+        """How isolated jobs run; None where no task asks for it. Raises `CannotServe` where they cannot."""
+        isolated = [task.name for task in registry.tasks() if task.isolate]
+        if not isolated:
+            return None
+        if not hasattr(os, "killpg"):
+            raise CannotServe(
+                f"cannot run {isolated[0]} isolated: this system has no process groups; leave isolate=True out here"
+            )
+        spec = self._spec
+        most = min(spec.concurrency or sum(queues.values()), os.cpu_count() or 1)
+        count = spec.isolated if spec.isolated is not None else most
+        return Isolation(count, spec.setup, spec.tasks)
 
     # Running --------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ class ServiceSpec:
     password included; `bus` and `token` lead to the node, both None when there is none. `path` goes before `sys.path`
     (absolute directories), `setup` is `module` or `module:function`, called before `tasks` (modules) are imported.
     `queues` holds (queue, jobs at once) and `concurrency` caps their sum, None meaning no further cap; without queues
-    and tasks no worker runs. `threads` plain functions run at once. `asgi` and `wsgi` are `module:attribute`, of which
+    and tasks no worker runs. `threads` plain functions run at once, and isolated ones in `isolated` processes, None
+    meaning as many as there are processors. `asgi` and `wsgi` are `module:attribute`, of which
     at most one is given, with `bind` as `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`. `started` is the file of
     started jobs (see `runtime.started`), `wake` the directory for a socket that rouses the worker (SQLite only).
     After a request to stop the process is gone within `stop_timeout` seconds.
@@ -43,6 +44,7 @@ class ServiceSpec:
     queues: tuple[tuple[str, int], ...] = ()
     concurrency: int | None = None
     threads: int = 8
+    isolated: int | None = None
     asgi: str | None = None
     wsgi: str | None = None
     bind: str | None = None

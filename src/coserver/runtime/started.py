@@ -23,6 +23,7 @@ import os
 import stat
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 MAGIC = b"COSTART1"
@@ -34,7 +35,7 @@ _SLOT = 8
 
 
 class StartedFile:
-    """The writer's side; any thread may call it."""
+    """The writer's side; any thread may call it. `fd` is a descriptor of the file, for processes beside the writer."""
 
     def __init__(self, path: Path, slots: int = SLOTS) -> None:
         """Make the file anew, empty. OSError when it cannot be written."""
@@ -49,6 +50,7 @@ class StartedFile:
             file.write(_HEADER.pack(MAGIC, slots, 0).ljust(size, b"\0"))
             file.flush()
             self._map = mmap.mmap(file.fileno(), size)
+            self.fd = os.dup(file.fileno())
         self._bytes = memoryview(self._map)
         self._slots = self._bytes[_HEADER.size :].cast("q")
         self._free = list(range(slots))[::-1]
@@ -65,6 +67,22 @@ class StartedFile:
         self._place[id, claim] = place
         self._slots[place] = id
 
+    def reserve(self, id: int, claim: int) -> int | None:
+        """Return the number of a slot in which another process will note the job when it begins it; None when there is
+        none left, and the job counts as begun from now on."""
+        try:
+            place = self._free.pop()
+        except IndexError:
+            self._map[12] = 1
+            return None
+        self._place[id, claim] = place
+        return place
+
+    def noted(self, id: int, claim: int) -> bool:
+        """Whether the job has begun, as far as is known."""
+        place = self._place.get((id, claim))
+        return place is None or self._slots[place] == id
+
     def ended(self, id: int, claim: int) -> None:
         """The job's finish is committed, or the job is no longer ours; what is not noted is ignored."""
         place = self._place.pop((id, claim), None)
@@ -77,8 +95,28 @@ class StartedFile:
         self._slots.release()
         self._bytes.release()
         self._map.close()
+        os.close(self.fd)
         if remove:
             self.path.unlink(missing_ok=True)
+
+
+def unnamed() -> StartedFile:
+    """Return a file that nobody but this process and those beside it can find. OSError when there is no room."""
+    with tempfile.TemporaryDirectory(prefix="coserver-") as place:
+        return StartedFile(Path(place) / "started")
+
+
+class StartedSlots:
+    """The side of a process beside the worker: the same file, of which it writes the slots that it is told."""
+
+    def __init__(self, fd: int) -> None:
+        """Open the worker's file by its descriptor, which stays open."""
+        self._map = mmap.mmap(fd, 0)
+        self._slots = memoryview(self._map)[_HEADER.size :].cast("q")
+
+    def began(self, place: int, id: int) -> None:
+        """Note that the job begins now."""
+        self._slots[place] = id
 
 
 def read_started(path: Path) -> list[int] | None:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from contextvars import Context
 
 from coserver.model.job import Outcome
-from coserver.runtime.desk import Desk, Job
+from coserver.runtime.desk import Desk
+from coserver.runtime.line import Job
 
 
 class Threads:

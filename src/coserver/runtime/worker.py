@@ -1,12 +1,17 @@
 """The job worker of a process: takes jobs from the store, runs them, records how they ended.
 
 Theory. Coroutine functions run in the event loop, each as an asyncio task with a context of its own; plain functions
-run in threads. What is claimed, at hand, running and done is kept by the desk; lanes carry it from and to the store.
-Per successful job there is no timer, no log line and no extra trip; a failure is one line in the log.
+run in threads; isolated ones of either sort in processes beside the worker (`runtime.isolated`). What is claimed, at
+hand, running and done is kept by the desk; lanes carry it from and to the store. Per successful job there is no timer,
+no log line and no extra trip; a failure is one line in the log.
+
+A job can be made to stop, by whoever cancels it or by its timeout. A coroutine is cancelled at its next `await`, an
+isolated function is ended with its process. Nothing can end a thread: a plain function is only told, by
+`current_job().cancelled`. At its timeout its job fails at once, but the thread goes on, and what it returns is dropped.
 
 A worker stops by draining: it claims nothing more, hands back what has not begun, lets what runs finish, records it,
-and leaves the store. When time runs out, coroutines are cancelled and their jobs handed back uncharged; the job of a
-plain function that still runs goes back as the very last thing, just before the process ends.
+and leaves the store. When time runs out, coroutines are cancelled, processes are killed, and their jobs handed back
+uncharged; the job of a plain function that still runs goes back as the very last thing, just before the process ends.
 """
 
 from __future__ import annotations
@@ -18,25 +23,29 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coserver.errors import SchemaMismatch, UnknownTask
-from coserver.model.job import DEFAULT_QUEUE, Failed, Outcome, Release, Retry, Succeeded, TaskDefaults
+from coserver.errors import SchemaMismatch
+from coserver.model.job import DEFAULT_QUEUE, Outcome, Release, TaskDefaults
+from coserver.model.reconcile import Key
+from coserver.runtime import attempt
 from coserver.runtime.bell import Bell
-from coserver.runtime.desk import COROUTINE, PLAIN, Desk, Figures, Job
+from coserver.runtime.deadlines import Deadlines
+from coserver.runtime.desk import Desk, Figures
+from coserver.runtime.isolated import Isolated, Isolation
 from coserver.runtime.lanes import Lanes
 from coserver.runtime.lease import Lease
+from coserver.runtime.line import COROUTINE, ISOLATED, PLAIN, Job, Stop
 from coserver.runtime.listening import Listening
 from coserver.runtime.spec import LEASE
-from coserver.runtime.started import StartedFile
+from coserver.runtime.started import StartedFile, unnamed
 from coserver.runtime.threads import Threads
 from coserver.store.contract import Store, WorkerIdentity
 from coserver.tasks.current import CurrentJob, Serving, running
 from coserver.tasks.declaration import Task
-from coserver.tasks.settle import describe, settle
 
 log = logging.getLogger("coserver.worker")
 
@@ -49,7 +58,8 @@ class WorkerSettings:
     """What a worker reads and how much at once; fields as in `runtime.spec.ServiceSpec`.
 
     `lanes`: trips to the store under way at once. `listen`: hear the store's notifications ourselves, because no node
-    passes them on. `probe`: look for unannounced commits at short intervals while no node tends us.
+    passes them on. `probe`: look for unannounced commits at short intervals while no node tends us. `isolation`: for
+    isolated jobs, None where none can run.
     """
 
     process: str
@@ -63,7 +73,14 @@ class WorkerSettings:
     listen: bool = False
     probe: bool = False
     lease: float = LEASE
+    isolation: Isolation | None = None
     tasks: Mapping[str, Task[..., Any]] = field(default_factory=dict)
+
+
+def _kind(task: Task[..., Any]) -> int:
+    if task.isolate:
+        return ISOLATED
+    return COROUTINE if task.is_async else PLAIN
 
 
 def _alone() -> bool:
@@ -92,7 +109,10 @@ class Worker:
         Raises OSError when the file of started jobs or the socket to be roused by cannot be made.
         """
         self._settings = settings
-        self._tasks = dict(settings.tasks)
+        isolation = settings.isolation
+        self._tasks = {
+            name: task for name, task in settings.tasks.items() if isolation is not None or not task.isolate
+        }
         self._tended = tended
         self._chance = chance
         self._context = contextvars.copy_context()
@@ -103,7 +123,9 @@ class Worker:
         self._serving = Serving(frozenset(settings.queues), frozenset(self._tasks))
         self._store = store
         self._started = StartedFile(settings.started) if settings.started is not None else None
-        kinds = {name: COROUTINE if task.is_async else PLAIN for name, task in self._tasks.items()}
+        kinds = {name: _kind(task) for name, task in self._tasks.items()}
+        if ISOLATED in kinds.values() and self._started is None:
+            self._started = unnamed()
         self._lanes = Lanes(
             store,
             self._identity(),
@@ -114,6 +136,7 @@ class Worker:
             probes=settings.probe,
             tended=tended,
             registered=registered,
+            cancelled=self._cancel,
             ended=self._left,
         )
         self._desk = Desk(
@@ -121,11 +144,24 @@ class Worker:
             kinds,
             concurrency=settings.concurrency or sum(settings.queues.values()),
             threads=settings.threads,
+            isolated=0 if isolation is None else isolation.count,
             lanes=settings.lanes,
             rouse_loop=self._rouse,
             rouse_lane=self._lanes.rouse,
+            rouse_children=self._rouse_children,
             late=self._lanes.late,
         )
+        self._deadlines: Deadlines[Job] = Deadlines(self._too_long)
+        self._isolated: Isolated | None = None
+        if ISOLATED in kinds.values() and isolation is not None and self._started is not None:
+            self._isolated = Isolated(
+                self._desk,
+                isolation,
+                tasks=self._tasks,
+                started=self._started,
+                began=self._watch,
+                failed=self._judge,
+            )
         count = settings.threads if PLAIN in kinds.values() else 0
         self._threads = Threads(self._desk, count, self._run_plain, self._context)
         self._lease = Lease(
@@ -135,7 +171,7 @@ class Worker:
             tended=tended,
             dead=self._desk.wake,
         )
-        self._listening = Listening(store, self._desk.wake) if settings.listen else None
+        self._listening = Listening(store, self.wake) if settings.listen else None
 
     def _identity(self) -> WorkerIdentity:
         plain = TaskDefaults()
@@ -160,6 +196,8 @@ class Worker:
         """Begin to work, in the running event loop. The store may still be out of reach."""
         self._loop = asyncio.get_running_loop()
         self._threads.start()
+        if self._isolated is not None:
+            self._isolated.start()
         self._lanes.start(self._desk)
         self._lease.start()
         if self._listening is not None:
@@ -179,6 +217,8 @@ class Worker:
             self._cutting = True
             for task in list(self._running.values()):
                 task.cancel("the worker has to leave")
+            if self._isolated is not None:
+                self._isolated.drop()
             if not await self._wait_until_gone(cancel, None):
                 self._lanes.close(abandon=True)
                 await self._wait_until_gone(timeout - finish - cancel, None)
@@ -204,9 +244,16 @@ class Worker:
             self._listening.close()
         self._lease.close()
         self._lanes.join(1.0)
+        self._deadlines.close()
+        if self._isolated is not None:
+            self._isolated.close()
         stuck = bool(self._desk.begun())
         if self._threads.close(0.0 if stuck else 1.0) and self._started is not None:
             self._started.close(remove=True)
+
+    def _rouse_children(self) -> None:
+        if self._isolated is not None:
+            self._isolated.rouse()
 
     def _left(self) -> None:
         self._call_soon(self._gone.set)
@@ -220,7 +267,8 @@ class Worker:
     # Any time -------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """There may be work."""
+        """There may be work, or somebody asked to cancel what runs."""
+        self._lanes.roused()
         self._desk.wake()
 
     def pause(self) -> None:
@@ -274,20 +322,23 @@ class Worker:
             task = self._tasks.get(claimed.task)
             outcome: Outcome
             readable = False
+            deadline = None
             try:
                 if task is None:
-                    raise UnknownTask(_unknown(claimed.task))
-                running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue))
-                args, kwargs = task.decode_args(claimed.args)
+                    raise attempt.unknown(claimed.task)
+                running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, None, job))
+                args, kwargs = task.decode_args(_args(job))
                 readable = True
+                if (timeout := task.timeout(claimed.options)) is not None:
+                    deadline = self._deadlines.add(timeout, job)
                 value = await task.function(*args, **kwargs)
-                result = None if value is None else task.encode_result(value)
+                outcome = attempt.success(task, claimed, value, at)
             except GeneratorExit:
                 raise
             except BaseException as error:
                 outcome = self._failure(job, task, error, at, readable=readable)
-            else:
-                outcome = Succeeded(claimed.id, claimed.claim, result, at // 1000, time.time_ns() // 1000)
+            if deadline is not None:
+                self._deadlines.drop(deadline)
             self._desk.finish(job, outcome, time.monotonic(), in_loop=True)
         finally:
             self._running.pop(id(job), None)
@@ -303,62 +354,93 @@ class Worker:
         at = time.time_ns()
         task = self._tasks.get(claimed.task)
         readable = False
+        deadline = None
         try:
             if task is None:
-                raise UnknownTask(_unknown(claimed.task))
-            running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, self._serving))
-            args, kwargs = task.decode_args(claimed.args)
+                raise attempt.unknown(claimed.task)
+            running.set(
+                CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, self._serving, job)
+            )
+            args, kwargs = task.decode_args(_args(job))
             readable = True
+            if (timeout := task.timeout(claimed.options)) is not None:
+                deadline = self._deadlines.add(timeout, job)
             value = task.function(*args, **kwargs)
-            result = None if value is None else task.encode_result(value)
+            return attempt.success(task, claimed, value, at)
         except BaseException as error:
             return self._failure(job, task, error, at, readable=readable)
-        return Succeeded(claimed.id, claimed.claim, result, at // 1000, time.time_ns() // 1000)
+        finally:
+            if deadline is not None:
+                self._deadlines.drop(deadline)
+
+    # Stopping what runs ---------------------------------------------------------------------------------------
+
+    def _cancel(self, keys: Collection[Key]) -> None:
+        """Somebody asked to cancel these; said by a lane."""
+        for job in self._desk.cancel(keys, time.monotonic()):
+            self._stop(job)
+
+    def _watch(self, job: Job) -> None:
+        """A process has begun a job with a timeout."""
+        timeout = self._tasks[job.claimed.task].timeout(job.claimed.options)
+        if timeout is not None:
+            self._deadlines.add(timeout, job)
+
+    def _too_long(self, job: Job) -> None:
+        """A job's time is over."""
+        if job.ended or job.stop is not None:
+            return
+        job.stop = Stop.TIMEOUT
+        if job.kind != PLAIN:
+            self._stop(job)
+            return
+        claimed = job.claimed
+        timeout = self._tasks[claimed.task].timeout(claimed.options) or 0.0
+        at = time.time_ns() - round(timeout * 1e9)
+        outcome = self._judge(job, attempt.too_long(claimed, timeout), at)
+        if self._desk.fail_early(job, outcome, time.monotonic()):
+            attempt.tell(claimed, outcome)
+            log.warning(
+                "job %d (%s) goes on in its thread, which nothing can end; what it returns is dropped; "
+                "give its task isolate=True to have it ended",
+                claimed.id,
+                claimed.task,
+            )
+
+    def _stop(self, job: Job) -> None:
+        match job.kind:
+            case kind if kind == COROUTINE:
+                self._call_soon(lambda: self._stop_coroutine(job))
+            case kind if kind == ISOLATED and self._isolated is not None:
+                self._isolated.stop(job)
+            case _:
+                pass  # a plain function reads it from its job
+
+    def _stop_coroutine(self, job: Job) -> None:
+        task = self._running.get(id(job))
+        if task is not None and not job.ended:
+            task.cancel("the job was asked to stop")
 
     # Failures -------------------------------------------------------------------------------------------------
 
     def _failure(
         self, job: Job, task: Task[..., Any] | None, error: BaseException, at: int, *, readable: bool
-    ) -> Failed | Retry | Release:
+    ) -> Outcome:
         claimed = job.claimed
-        if self._cutting and isinstance(error, asyncio.CancelledError):
+        if self._cutting and isinstance(error, asyncio.CancelledError) and job.stop is None:
             return Release(claimed.id, claimed.claim)
-        ended = time.time_ns() // 1000
-        outcome: Failed | Retry
-        try:
-            if task is None:
-                outcome = Failed(claimed.id, claimed.claim, describe(error), at // 1000, ended)
-            else:
-                outcome = settle(
-                    task,
-                    claimed,
-                    error,
-                    chance=self._chance(),
-                    started_at=at // 1000,
-                    finished_at=ended,
-                    final=not readable,
-                )
-        except Exception as second:  # the job's own options may be past reading
-            outcome = Failed(claimed.id, claimed.claim, describe(second), at // 1000, ended)
-        self._tell(job, error, outcome)
+        outcome = attempt.failure(
+            task, claimed, error, at, readable=readable, stop=job.stop, chance=self._chance()
+        )
+        if not job.told:
+            attempt.tell(claimed, outcome)
         return outcome
 
-    @staticmethod
-    def _tell(job: Job, error: BaseException, outcome: Failed | Retry) -> None:
-        claimed = job.claimed
-        try:
-            said = str(error).partition("\n")[0][:200]
-        except Exception:
-            said = "(no text)"
-        match outcome:
-            case Retry():
-                then = f"attempt {claimed.attempt + 2} follows in {outcome.delay / 1e6:.3g} s"
-            case Failed():
-                then = "failed for good"
-        log.warning(
-            "job %d (%s) raised %s: %s; %s", claimed.id, claimed.task, type(error).__name__, said, then
-        )
+    def _judge(self, job: Job, error: BaseException, at: int) -> Outcome:
+        """Judge an attempt that was ended from outside."""
+        task, claimed = self._tasks[job.claimed.task], job.claimed
+        return attempt.failure(task, claimed, error, at, readable=True, stop=None, chance=self._chance())
 
 
-def _unknown(name: str) -> str:
-    return f"cannot run {name}: no such task in this process; import its module by tasks = […]"
+def _args(job: Job) -> str:
+    return job.claimed.args if job.inputs is None else attempt.args_text(job.claimed, job.inputs)
