@@ -45,6 +45,10 @@ AGAIN = 20_000
 """After how many µs somebody looks again at a key whose next job could not be had."""
 
 
+AT_ONCE = 0
+"""When to look at a key without delay, whatever the clocks say."""
+
+
 @dataclass(slots=True)
 class Admitted:
     """What one `settle` did: how many jobs are in their lines now, and whether it left gates that are open."""
@@ -132,9 +136,7 @@ def declare(session: Session, limits: Sequence[Limit], *, keep: Sequence[str] = 
         session.rows("queue_register", names=known)
     names = {*dropped, *(limit.name for limit in changed)}
     waiting = {row[0] for row in session.rows("limit_keys")} if names else set()
-    look(
-        session, {key for key in waiting if rule_of(key, {}).name in names}
-    )
+    look(session, {key for key in waiting if rule_of(key, {}).name in names})
 
 
 def introduce(session: Session, limit: int) -> bool:
@@ -153,9 +155,9 @@ def introduce(session: Session, limit: int) -> bool:
 
 
 def look(session: Session, keys: set[str]) -> None:
-    """Have these keys looked at."""
+    """Have these keys looked at as soon as may be."""
     if keys:
-        session.rows("limit_gate", keys=sorted(keys), at=session.now)
+        session.rows("limit_gate", keys=sorted(keys), at=AT_ONCE)
 
 
 def settle(session: Session, *, keys: int = KEYS_AT_ONCE) -> Admitted:
@@ -238,7 +240,7 @@ def _move(
 def _next_look(session: Session, key: str, rule: Limit, usage: Usage, *, all_taken: bool) -> int | None:
     """When to look again at a key at which somebody still waits; None: when a slot comes free."""
     if room(rule, usage) != 0:
-        return session.now if all_taken else session.now + AGAIN
+        return AT_ONCE if all_taken else session.now + AGAIN
     passing = starts_to_pass(rule, usage)
     if rule.period is None or passing == 0:
         return None

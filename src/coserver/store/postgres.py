@@ -376,16 +376,19 @@ class PostgresStore:
             _, live, _, _, _, new, estates, suspects, due, _, _ = header
             if live and want.limit > 0:
                 due_now = due is not None and due <= 0
+                moved = ready > 0  # by what the slow path recorded after the claim
                 if new or estates or due_now:
                     upkeep = self._keep(connection, worker, bool(new), due_now, bool(estates))
                     ready += upkeep.ready
                     suspects = suspects or bool(upkeep.crashed)
                     if new or due_now:
                         due = run(connection, "next_due", {})[0][0]
-                    # While a job is overdue nothing is claimed.
-                    if not claimed and (upkeep.ready or upkeep.expired):
-                        again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
-                        suspects = again[7]
+                    moved = (
+                        moved or upkeep.ready > 0 or upkeep.expired > 0
+                    )  # while one is overdue nothing is claimed
+                if moved and not claimed:
+                    again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
+                    suspects = again[7]
                 if suspects and not claimed:
                     claimed = run(connection, "claim_suspect", {**_pairs(want), "worker": worker})
                 ready -= len(claimed)
@@ -483,14 +486,14 @@ class PostgresStore:
             self._run("progress", worker=worker, told=rows)
 
     def leave(self, worker: int) -> None:
+        def change(session: Session) -> int:
+            if not session.rows("leave", worker=worker):
+                return 0
+            return endings.leave(session, worker) + len(session.rows("release_all", worker=worker))
+
         with self._pool.connection() as connection:
-            self._ready(connection)
-            with connection.transaction():
-                left = run(connection, "leave", {"worker": worker})
-                ready = len(run(connection, "release_all", {"worker": worker})) if left else 0
-            if left:
-                ready += _alone(connection, lambda session: endings.leave(session, worker))
-            self._rouse(connection, ready)
+            ready = _alone(self._ready(connection), change)
+            self._rouse(connection, ready + self._admit(connection).ready)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

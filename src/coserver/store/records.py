@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Literal, assert_never
 
@@ -212,7 +212,9 @@ def refuse_limit(key: str | None) -> str | None:
 def check_queue(name: str) -> None:
     """Raise InvalidArguments if no queue can have this name."""
     if not _NAME(name):
-        raise InvalidArguments(f"cannot pause {name!r}: it is no name of a queue; use 1 to 500 printable characters")
+        raise InvalidArguments(
+            f"cannot pause {name!r}: it is no name of a queue; use 1 to 500 printable characters"
+        )
 
 
 def check_limits(limits: Iterable[Limit]) -> None:
@@ -224,8 +226,13 @@ def check_limits(limits: Iterable[Limit]) -> None:
                 f"cannot declare the limit {limit.name!r}: name it queue:NAME, or as what stands before the colon of "
                 "limit keys"
             )
-        numbers = [n for n in (limit.running, limit.starts, limit.period) if n is not None]
-        if (limit.starts is None) != (limit.period is None) or any(not 0 < n < 2**31 for n in numbers[:-1]):
+        counts = [n for n in (limit.running, limit.starts) if n is not None]
+        unpaired = (limit.starts is None) != (limit.period is None)
+        if (
+            unpaired
+            or not all(0 < n < 2**31 for n in counts)
+            or (limit.period is not None and limit.period <= 0)
+        ):
             raise InvalidArguments(
                 f"cannot declare the limit {limit.name!r}: give positive numbers, and starts with their period"
             )
@@ -314,6 +321,10 @@ def _check_rest(job: NewJob, place: int) -> None:
             raise InvalidArguments(
                 f"cannot submit {job.task}: only a job that ran takes over from another; wait for its end"
             )
+        if not edge.here and edge.job not in IDS:
+            raise InvalidArguments(
+                f"cannot submit {job.task}: {edge.job}, which it is to wait for, is no job's id; name a job"
+            )
         if edge.here and not 0 <= edge.job < place:
             raise InvalidArguments(
                 f"cannot submit {job.task}: it is to wait for number {edge.job} of this submit, but is number {place} "
@@ -374,13 +385,13 @@ def below(before: int | None) -> int | None:
 
 
 def job_info(row: Sequence[Any]) -> JobInfo:
-    """Make a JobInfo of a row of the statements `job` and `jobs`; their text may come as bytes."""
+    """Make a JobInfo of a row of the statements `job` and `jobs`, which say less; their text may come as bytes."""
     (number, task, queue, state, priority, args, attempt, crashes, created_at, run_at, started_at, finished_at, worker,
-     result, error) = row  # fmt: skip
-    return JobInfo(
+     result, error, *more) = row  # fmt: skip
+    info = JobInfo(
         id=number,
         task=readable(task),
-        queue=None if queue is None else readable(queue),
+        queue=_readable(queue),
         state=State(state),
         priority=Priority(min(max(priority, 0), 2)),
         args=readable(args),
@@ -391,9 +402,32 @@ def job_info(row: Sequence[Any]) -> JobInfo:
         started_at=started_at,
         finished_at=finished_at,
         worker=worker,
-        result=None if result is None else readable(result),
+        result=_readable(result),
         error=None if error is None else read_error(readable(error)),
     )
+    return _with_more(info, more) if more else info
+
+
+def _with_more(info: JobInfo, more: Sequence[Any]) -> JobInfo:
+    (flags, begin_by, unique, limit, blocked_on, options, fraction, note, tags, parents, children) = more
+    return replace(
+        info,
+        flags=Flag(flags),
+        begin_by=begin_by if begin_by is None or begin_by > 0 else None,
+        unique=_readable(unique),
+        limit=_readable(limit),
+        blocked_on=_readable(blocked_on),
+        options=_readable(options),
+        progress=fraction,
+        note=note or "",
+        tags=tuple(msgspec.json.decode(tags)),
+        parents=tuple(msgspec.json.decode(parents)),
+        children=tuple(msgspec.json.decode(children)),
+    )
+
+
+def _readable(value: str | bytes | None) -> str | None:
+    return None if value is None else readable(value)
 
 
 def read_error(text: str) -> Error:

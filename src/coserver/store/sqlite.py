@@ -406,8 +406,9 @@ class SQLiteStore:
             freed.ready += database.many(_sql("release"), [(o.id, o.claim, worker) for o in batch.releases])
         if not left:
             return []
-        done = endings.finish(SQLiteSession(database, self._clock.wall()), worker, left)
-        freed.ready += done.ready
+        session = SQLiteSession(database, self._clock.wall())
+        done = endings.finish(session, worker, left)
+        freed.ready += done.ready + rules.settle(session).ready
         return done.stale
 
     def _finish(
@@ -526,6 +527,7 @@ class SQLiteStore:
                 return []
             before = endings.leave(session, worker)
             before += database.many(_sql("release_all"), [{"worker": worker}])
+            before += rules.settle(session).ready
             self._fold(database, worker)
             return self._whom_any(database, before)
 

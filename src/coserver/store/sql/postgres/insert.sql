@@ -5,8 +5,8 @@ WITH given AS MATERIALIZED (
     SELECT nextval('coserver_job_id_seq') AS id, o.n, o.task, o.args, o.large, o.options,
            o.priority, o.max_crashes,
            coalesce(o.queue, (SELECT t.queue FROM coserver_task t WHERE t.name = o.task)) AS queue,
-           (date_part('epoch', now()) * 1000000)::bigint AS created_at,
-           coalesce(o.run_at, (date_part('epoch', now()) * 1000000)::bigint + o.delay) AS run_at
+           (date_part('epoch', statement_timestamp()) * 1000000)::bigint AS created_at,
+           coalesce(o.run_at, (date_part('epoch', statement_timestamp()) * 1000000)::bigint + o.delay) AS run_at
       FROM unnest(%(tasks)s::text[], %(args)s::text[], %(larges)s::text[], %(queues)s::text[],
                   %(priorities)s::smallint[], %(run_ats)s::bigint[], %(delays)s::bigint[],
                   %(max_crashes)s::integer[], %(options)s::text[])
@@ -27,7 +27,7 @@ WITH given AS MATERIALIZED (
            CASE WHEN g.run_at > g.created_at THEN g.run_at END, g.key
       FROM placed g
 ), gates AS (
-    INSERT INTO coserver_gate (key, at) SELECT DISTINCT key, created_at FROM placed WHERE key IS NOT NULL
+    INSERT INTO coserver_gate (key, at) SELECT DISTINCT key, 0 FROM placed WHERE key IS NOT NULL
 ), blobs AS (
     INSERT INTO coserver_blob (job, kind, data) SELECT g.id, 0, g.large FROM given g WHERE g.large IS NOT NULL
 )

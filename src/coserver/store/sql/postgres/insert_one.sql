@@ -9,9 +9,9 @@ SELECT CASE WHEN o.run_at > o.now THEN 4 WHEN o.key IS NOT NULL THEN 3 ELSE 5 EN
        CASE WHEN o.run_at > o.now THEN NULL ELSE o.key END
   FROM (SELECT n.now, coalesce(%(run_at)s::bigint, n.now + %(delay)s::bigint) AS run_at,
                (SELECT l.name FROM coserver_limit l WHERE l.name = 'queue:' || %(queue)s::text) AS key
-          FROM (SELECT (date_part('epoch', now()) * 1000000)::bigint AS now) n) o
-RETURNING id, blocked_on, created_at
+          FROM (SELECT (date_part('epoch', statement_timestamp()) * 1000000)::bigint AS now) n) o
+RETURNING id, blocked_on
 ), gates AS (
-    INSERT INTO coserver_gate (key, at) SELECT blocked_on, created_at FROM stored WHERE blocked_on IS NOT NULL
+    INSERT INTO coserver_gate (key, at) SELECT blocked_on, 0 FROM stored WHERE blocked_on IS NOT NULL
 )
 SELECT id, (blocked_on IS NOT NULL)::integer FROM stored

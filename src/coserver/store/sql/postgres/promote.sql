@@ -10,7 +10,7 @@ WITH due AS MATERIALIZED (
     SELECT id, key, nextval('coserver_seq') AS seq FROM due
 ), gates AS (
     INSERT INTO coserver_gate (key, at)
-    SELECT DISTINCT key, (date_part('epoch', now()) * 1000000)::bigint FROM due WHERE key IS NOT NULL
+    SELECT DISTINCT key, 0 FROM due WHERE key IS NOT NULL
 )
 UPDATE coserver_job j SET state = CASE WHEN p.key IS NULL THEN 5 ELSE 3 END, seq = p.seq, blocked_on = p.key
   FROM placed p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 4
