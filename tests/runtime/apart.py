@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from coserver.tasks.current import current_job
 from coserver.tasks.declaration import task
@@ -105,3 +106,8 @@ def slow(started: str) -> None:
 def far(steps: int) -> None:
     for step in range(steps):
         current_job().progress((step + 1) / steps, f"step {step + 1}")
+
+
+@task(name="apart_take", isolate=True)
+def take(of: Any) -> Any:
+    return of

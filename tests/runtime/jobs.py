@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from coserver.errors import InvalidArguments
+from coserver.errors import InvalidArguments, JobCancelled
 from coserver.tasks.current import current_job
 from coserver.tasks.declaration import task
 from coserver.tasks.retry import Retry, RetryLater
@@ -160,3 +160,75 @@ async def unsayable() -> object:
 @task(name="leave")
 async def leave() -> None:
     raise SystemExit(3)
+
+
+@task(name="sleep_long")
+async def sleep_long(name: str) -> None:
+    held[name] += 1
+    try:
+        await asyncio.sleep(60)
+    finally:
+        order.append(current_job().cancelled)
+
+
+@task(name="swallow")
+async def swallow(name: str) -> str:
+    held[name] += 1
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return "finished all the same"
+    return "never asked"
+
+
+@task(name="look_plain")
+def look_plain(name: str) -> None:
+    """A plain function that looks whether it should stop."""
+    held[name] += 1
+    while not current_job().cancelled:
+        time.sleep(0.005)
+    raise JobCancelled("as asked")
+
+
+@task(name="too_long", timeout=0.2, retries=Retry(1, backoff="1ms..2ms"))
+async def too_long() -> None:
+    ran[current_job().id] += 1
+    await asyncio.sleep(60)
+
+
+@task(name="too_long_plain", timeout=0.2)
+def too_long_plain(name: str) -> str:
+    held[name] += 1
+    gate(name).wait(30)
+    order.append(current_job().cancelled)
+    return "too late"
+
+
+@task(name="tell")
+async def tell(steps: int, pause: float) -> None:
+    for step in range(steps):
+        current_job().progress((step + 1) / steps, f"step {step + 1}")
+        await asyncio.sleep(pause)
+
+
+@task(name="tell_plain")
+def tell_plain(name: str) -> None:
+    current_job().progress(0.5, "half way")
+    held[name] += 1
+    gate(name).wait(30)
+    current_job().progress(1.0, "all of it")
+
+
+@task(name="hand_over")
+async def hand_over(a: int, b: int) -> object:
+    return await add.asubmit(a, b)
+
+
+@task(name="take")
+async def take(of: Any) -> Any:
+    return of
+
+
+@task(name="take_plain")
+def take_plain(of: Any) -> Any:
+    return of
