@@ -114,10 +114,11 @@ def _gather(session: Session, ends: Sequence[End], rows: dict[int, Row]) -> tupl
         children = lock(session, {link.child for link in links})
         rows.update(children)
         step = follow(sorted(links, key=_by_parent), {row.id: row.waits for row in children.values()})
-        waits = {**step.waits, **dict.fromkeys(step.ends, 0)}
+        held = [child for child in step.free if rows[child].state == State.HELD]
+        waits = {**step.waits, **dict.fromkeys(held, 0)}
         if waits:
             session.rows("set_waits", told=json_text(list(waits.items())))
-        free += step.free
+        free += [child for child in step.free if child not in held]
         wave = [_follow(child, why, ending, rows[child]) for child, why in step.ends.items()]
     return ending, free
 
