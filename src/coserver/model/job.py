@@ -313,7 +313,7 @@ class JobInfo:
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which jobs to list; None and empty mean no restriction. `error` and `args` are parts of the texts, whatever the
-    case of their letters; `since` and `until` bound `created_at` (µs UTC)."""
+    case of their letters from A to Z; `created_at` (µs UTC) is not before `since` and before `until`."""
 
     states: Sequence[State] = ()
     queue: str | None = None

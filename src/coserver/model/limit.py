@@ -13,9 +13,9 @@ asking again. So both bounds are kept at admission:
 A job begins, here, when it is claimed. One that is handed back unbegun has not begun.
 
 Keys. `limit_key` of a job is any text; the part before its first colon names the limit that rules it, so that one
-declaration (`user`) rules a key for each user (`user:7`). A key without a declaration runs one job at a time. Beside it,
-a job needs a slot of `queue:NAME` when that limit is declared; there is none where nobody declared it. The job's own
-key comes first, then the queue's, everywhere: an order in which nobody waits for another in a circle.
+declaration (`user`) rules a key for each user (`user:7`). A key without a declaration runs one job at a time. Beside
+it, a job needs a slot of `queue:NAME` when that limit is declared; there is none where nobody did. The job's own key
+comes first, then the queue's, everywhere: an order in which nobody waits for another in a circle.
 """
 
 from __future__ import annotations

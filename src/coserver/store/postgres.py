@@ -91,6 +91,7 @@ from coserver.store.records import (
     check_limits,
     check_new,
     check_queue,
+    filters,
     job_info,
     json_text,
     judge,
@@ -266,10 +267,9 @@ class PostgresStore:
         rows = self._run(
             listing(where),
             states=int_array([int(state) for state in where.states]) if where.states else None,
-            queue=where.queue,
-            task=where.task,
             limit=limit,
             before=below(before),
+            **filters(where),
         )
         return [job_info(row) for row in rows]
 

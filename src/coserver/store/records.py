@@ -364,14 +364,33 @@ def _ordinal(n: int) -> str:
     return {2: "second", 3: "third"}.get(n, f"{n}th")
 
 
-def listing(where: JobFilter) -> Literal["jobs", "jobs_running", "jobs_unsuccessful"]:
+Listing = Literal["jobs", "jobs_failing", "jobs_running", "jobs_tagged", "jobs_unsuccessful"]
+
+
+def listing(where: JobFilter) -> Listing:
     """The statement that lists such jobs without reading a long backlog, or all that ever succeeded, for a few rows."""
     states = set(where.states)
+    if where.tag is not None:
+        return "jobs_tagged"
     if states == {State.RUNNING}:
         return "jobs_running"
     if states and min(states) > State.SUCCEEDED:
         return "jobs_unsuccessful"
-    return "jobs"
+    return "jobs" if where.error is None else "jobs_failing"
+
+
+def filters(where: JobFilter) -> dict[str, str | int | None]:
+    """The parameters of these statements, but for the states. Errors are kept as JSON, so what is looked for in them
+    has to be escaped like them."""
+    return {
+        "queue": where.queue,
+        "task": where.task,
+        "tag": where.tag,
+        "error": None if where.error is None else json_text(where.error)[1:-1],
+        "args": where.args,
+        "since": below(where.since),
+        "until": below(where.until),
+    }
 
 
 def possible(ids: Iterable[int]) -> list[int]:

@@ -73,6 +73,7 @@ from coserver.store.records import (
     check_new,
     check_queue,
     due_at,
+    filters,
     is_plain,
     job_info,
     json_text,
@@ -204,10 +205,9 @@ class SQLiteStore:
         rows = self._file.read(
             listing(where),
             states=dumps([int(state) for state in where.states]) if where.states else None,
-            queue=where.queue,
-            task=where.task,
             limit=limit,
             before=below(before),
+            **filters(where),
         )
         return [job_info(row) for row in rows]
 

@@ -1,4 +1,5 @@
--- A page of jobs by descending id, without the large parts. A NULL filter restricts nothing. Text as bytes, like
+-- A page of jobs by descending id, without the large parts. A NULL filter restricts nothing; parts of
+-- texts are found whatever the case of their letters from A to Z. Text as bytes, like
 -- `job`.
 SELECT * FROM (
     SELECT j.id, CAST(j.task AS BLOB), CAST(j.queue AS BLOB), j.state, j.priority, CAST(j.args AS BLOB), j.attempt,
@@ -8,6 +9,10 @@ SELECT * FROM (
      WHERE j.id < coalesce(:before, 9223372036854775807)
        AND (:states IS NULL OR j.state IN (SELECT value FROM json_each(:states)))
        AND (:queue IS NULL OR j.queue = :queue) AND (:task IS NULL OR j.task = :task)
+       AND (:since IS NULL OR j.created_at >= :since) AND (:until IS NULL OR j.created_at < :until)
+       AND (:error IS NULL OR instr(lower(j.error), lower(:error)) > 0)
+       AND (:args IS NULL OR instr(lower(coalesce(
+                j.args, (SELECT data FROM coserver_blob WHERE job = j.id AND kind = 0))), lower(:args)) > 0)
      ORDER BY j.id DESC LIMIT :limit)
 UNION ALL
 SELECT * FROM (
@@ -18,5 +23,9 @@ SELECT * FROM (
      WHERE d.id < coalesce(:before, 9223372036854775807)
        AND (:states IS NULL OR d.state IN (SELECT value FROM json_each(:states)))
        AND (:queue IS NULL OR d.queue = :queue) AND (:task IS NULL OR d.task = :task)
+       AND (:since IS NULL OR d.created_at >= :since) AND (:until IS NULL OR d.created_at < :until)
+       AND (:error IS NULL OR instr(lower(d.error), lower(:error)) > 0)
+       AND (:args IS NULL OR instr(lower(coalesce(
+                d.args, (SELECT data FROM coserver_blob WHERE job = d.id AND kind = 0))), lower(:args)) > 0)
      ORDER BY d.id DESC LIMIT :limit)
 ORDER BY 1 DESC LIMIT :limit

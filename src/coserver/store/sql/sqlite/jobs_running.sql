@@ -6,4 +6,8 @@ SELECT j.id, CAST(j.task AS BLOB), CAST(j.queue AS BLOB), j.state, j.priority, C
  WHERE j.id < coalesce(:before, 9223372036854775807)
    AND j.state = 6
    AND (:queue IS NULL OR j.queue = :queue) AND (:task IS NULL OR j.task = :task)
+   AND (:since IS NULL OR j.created_at >= :since) AND (:until IS NULL OR j.created_at < :until)
+   AND (:error IS NULL OR instr(lower(j.error), lower(:error)) > 0)
+   AND (:args IS NULL OR instr(lower(coalesce(
+            j.args, (SELECT data FROM coserver_blob WHERE job = j.id AND kind = 0))), lower(:args)) > 0)
  ORDER BY j.id DESC LIMIT :limit

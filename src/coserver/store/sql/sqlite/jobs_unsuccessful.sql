@@ -7,4 +7,8 @@ SELECT d.id, CAST(d.task AS BLOB), CAST(d.queue AS BLOB), d.state, d.priority, C
    AND d.state > 10
    AND d.state IN (SELECT value FROM json_each(:states))
    AND (:queue IS NULL OR d.queue = :queue) AND (:task IS NULL OR d.task = :task)
+   AND (:since IS NULL OR d.created_at >= :since) AND (:until IS NULL OR d.created_at < :until)
+   AND (:error IS NULL OR instr(lower(d.error), lower(:error)) > 0)
+   AND (:args IS NULL OR instr(lower(coalesce(
+            d.args, (SELECT data FROM coserver_blob WHERE job = d.id AND kind = 0))), lower(:args)) > 0)
  ORDER BY d.id DESC LIMIT :limit
