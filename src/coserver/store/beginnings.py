@@ -10,7 +10,7 @@ are read, and last every new job goes where it belongs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from coserver.errors import InvalidArguments
 from coserver.model.graph import Adopt, Cancel, Link, verdict
@@ -27,9 +27,15 @@ Ended = Sequence[Any]
 """How a parent ended: state, result, error."""
 
 
-def submit(session: Session, jobs: Sequence[NewJob]) -> tuple[list[int], int]:
-    """Store the jobs, which `records.check_new` has found to be in order. Return the ids as `contract.Producer.submit`
-    does, and how many of the jobs are queued."""
+class Stored(NamedTuple):
+    """`ids` as `contract.Producer.submit` returns them, and how many of the jobs are queued."""
+
+    ids: list[int]
+    ready: int
+
+
+def submit(session: Session, jobs: Sequence[NewJob]) -> Stored:
+    """Store the jobs, which `records.check_new` has found to be in order."""
     numbers = session.ids(len(jobs))
     holders = _store(session, jobs, numbers)
     ids = [holders.get(place, number) for place, number in enumerate(numbers)]
@@ -47,7 +53,7 @@ def submit(session: Session, jobs: Sequence[NewJob]) -> tuple[list[int], int]:
         for number, job in new.items()
         if not job.held and not waits.get(number) and number not in ended
     ]
-    return ids, ready + endings.let_go(session, free)
+    return Stored(ids, ready + endings.let_go(session, free))
 
 
 def _store(session: Session, jobs: Sequence[NewJob], numbers: Sequence[int]) -> dict[int, int]:

@@ -523,9 +523,12 @@ class PostgresStore:
             run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
             self._vacuum.consider(connection)
             due = run(connection, "next_due", {})[0][0]
-            self._rouse(connection, done.ready)
+            self._rouse(connection, done.ready if done.ready > 0 else len(run(connection, "idle", {})))
         more = (
-            limit in (done.routed, done.promoted, done.expired, pruned) or done.rescued >= limit or done.more
+            limit in (done.routed, done.promoted, pruned)
+            or done.expired >= limit
+            or done.rescued >= limit
+            or done.more
         )
         return Upkeep(
             done.routed, done.promoted, done.rescued, pruned, more, None if due is None else max(due, 0)
@@ -548,9 +551,7 @@ class PostgresStore:
             promoted = run(connection, "promote", {"limit": limit})
             done.promoted = len(promoted)
             done.ready += sum(row[1] == State.QUEUED for row in promoted)
-            most = max(limit, EXPIRED_PER_EXCHANGE)
-            done.expired, ready = _alone(connection, lambda session: endings.expire(session, most))
-            done.ready += ready
+            self._expire(connection, done, max(limit, EXPIRED_PER_EXCHANGE))
         if estates:
             run(connection, "expire", {"worker": worker})
             with connection.transaction():
@@ -562,6 +563,12 @@ class PostgresStore:
         done.ready += admitted.ready
         done.more = admitted.more
         return done
+
+    def _expire(self, connection: Connection, done: Freed, limit: int) -> None:
+        now = run(connection, "clock", {})[0][0]
+        if run(connection, "overdue", {"now": now, "limit": 1}):
+            done.expired, ready = _alone(connection, lambda session: endings.expire(session, limit))
+            done.ready += ready
 
     def _admit(self, connection: Connection) -> rules.Admitted:
         """Let in who may pass the limits that somebody has to look at."""

@@ -152,7 +152,7 @@ class SQLiteStore:
     def _insert(self, database: Database, jobs: Sequence[NewJob], limited: set[str]) -> list[int]:
         now = self._clock.wall()
         if not all(map(is_plain, jobs)):
-            return beginnings.submit(SQLiteSession(database, now), jobs)[0]
+            return beginnings.submit(SQLiteSession(database, now), jobs).ids
         first = self._line(database, len(jobs)) + 1
         open_tasks = {job.task for job in jobs if job.queue is None}
         queues: dict[str, str] = (
