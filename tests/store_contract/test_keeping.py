@@ -135,7 +135,7 @@ def test_a_second_report_of_a_death_does_not_change_what_the_first_one_knew(stor
 
 
 def test_a_tick_notices_leases_that_ran_out(store: Store) -> None:
-    worker = join(store, lease=0.02)
+    worker, _ = join(store, lease=0.02), join(store, "images/2")
     store.submit([job(), job()])
     claim(store, worker)
     assert eventually(lambda: store.tick().rescued) == 2
@@ -143,7 +143,7 @@ def test_a_tick_notices_leases_that_ran_out(store: Store) -> None:
 
 
 def test_rescue_is_bounded_and_goes_on_until_nothing_remains(store: Store) -> None:
-    worker = join(store, lease=0.02)
+    worker, _ = join(store, lease=0.02), join(store, "images/2")
     store.submit([job() for _ in range(25)])
     claim(store, worker, 25)
     first = eventually(lambda: (done := store.tick(limit=10)).rescued and done)

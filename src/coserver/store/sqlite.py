@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 from itertools import islice
 from json import dumps, loads
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -56,6 +56,8 @@ from coserver.store.contract import (
 )
 from coserver.store.driver import Database, Row
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
+from coserver.store.foreign import arecognise, recognise
+from coserver.store.foreign_sqlite import on_sqlite, on_sqlite_async
 from coserver.store.group import GroupCommit
 from coserver.store.queues import queue_infos
 from coserver.store.records import (
@@ -90,6 +92,8 @@ from coserver.store.statements import statement
 from coserver.store.url import SQLiteUrl
 from coserver.store.wake import CANCEL, rouse
 
+T = TypeVar("T")
+
 GROUP = 5000
 """How many new jobs one grouped commit takes at most, unless a single submission has more."""
 
@@ -108,6 +112,7 @@ class SQLiteStore:
         self, where: SQLiteUrl, *, clock: Clock | None = None, chance: Callable[[], float] = random.random
     ) -> None:
         self.url = where.masked
+        self._where = where
         self._clock = clock or system_clock()
         self._file = SQLiteFile(where, chance)
         self._watch = Watch(self._file)
@@ -119,6 +124,10 @@ class SQLiteStore:
 
     def migrate(self) -> list[str]:
         return self._file.migrate()
+
+    def migrate_on(self, connection: Any) -> list[str]:
+        applied, _ = on_sqlite(self._where, recognise(connection), self._file.apply_within, fresh=True)
+        return applied
 
     def schema(self) -> SchemaStatus:
         return self._file.schema()
@@ -133,6 +142,36 @@ class SQLiteStore:
             return self._group.submit(jobs)
         [ids] = self._commit([jobs])  # alone, because a parent that does not exist undoes it all
         return ids
+
+    def submit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
+        check_new(jobs)
+        if not jobs:
+            return []
+        return self._told(on_sqlite(self._where, recognise(connection), self._insertion(jobs)))
+
+    async def asubmit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
+        check_new(jobs)
+        if not jobs:
+            return []
+        found = await arecognise(connection)
+        return self._told(await on_sqlite_async(self._where, found, self._insertion(jobs)))
+
+    def _insertion(self, jobs: Sequence[NewJob]) -> Callable[[Database], tuple[list[int], list[str]]]:
+        """Store jobs in somebody else's transaction. Limits let them in after its commit: their gates are in it."""
+
+        def body(database: Database) -> tuple[list[int], list[str]]:
+            limited = rules.queues(SQLiteSession(database, self._clock.wall()))
+            return self._insert(database, jobs, limited), self._whom(database, jobs)
+
+        return body
+
+    @staticmethod
+    def _told(done: tuple[tuple[T, list[str]], bool]) -> T:
+        """Rouse the workers, if what was done on the caller's connection is committed already."""
+        (result, wake), committed = done
+        if committed:
+            rouse(wake)
+        return result
 
     def _commit(self, submissions: list[Sequence[NewJob]]) -> list[list[int]]:
         """Store the jobs of several threads in one transaction."""
@@ -301,7 +340,8 @@ class SQLiteStore:
             worker: int = database.all(
                 _sql("register"),
                 {
-                    "until": self._clock.boot() + int(lease * 1e6),
+                    "boot": self._clock.boot(),
+                    "lease": int(lease * 1e6),
                     "boot_id": self._clock.boot_id,
                     "process": who.process,
                     "host": who.host,
@@ -476,8 +516,12 @@ class SQLiteStore:
 
     def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
         def body(database: Database) -> list[int]:
-            until = self._clock.boot() + int(lease * 1e6)
-            params = {"until": until, "boot_id": self._clock.boot_id, "workers": dumps(list(workers))}
+            params = {
+                "boot": self._clock.boot(),
+                "lease": int(lease * 1e6),
+                "boot_id": self._clock.boot_id,
+                "workers": dumps(list(workers)),
+            }
             live = {row[0] for row in database.all(_sql("renew"), params)}
             return [worker for worker in workers if worker not in live]
 
@@ -519,6 +563,20 @@ class SQLiteStore:
         }
         if told:
             self._file.write(lambda database: database.all(_sql("progress"), params), durable=False)
+
+    def finish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:
+        return self._told(on_sqlite(self._where, recognise(connection), self._ending(worker, outcome)))
+
+    async def afinish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:
+        found = await arecognise(connection)
+        return self._told(await on_sqlite_async(self._where, found, self._ending(worker, outcome)))
+
+    def _ending(self, worker: int, outcome: Outcome) -> Callable[[Database], tuple[bool, list[str]]]:
+        def body(database: Database) -> tuple[bool, list[str]]:
+            done = endings.finish(SQLiteSession(database, self._clock.wall()), worker, [outcome])
+            return not done.stale, self._whom_any(database, done.ready)
+
+        return body
 
     def leave(self, worker: int) -> None:
         def body(database: Database) -> list[str]:
@@ -579,7 +637,8 @@ class SQLiteStore:
                 more,
                 None if due is None else max(due - now, 0),
             )
-            return upkeep, self._whom_any(database, freed.ready)
+            wake = self._whom_any(database, freed.ready)
+            return upkeep, wake or [row[1] for row in database.all(_sql("idle")) if row[1] is not None]
 
         upkeep, wake = self._file.write(body)
         rouse(wake)

@@ -89,6 +89,10 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NU
                 WHERE w.state < 2
                   AND CASE WHEN w.state = 0
                            THEN w.lease_until < date_part('epoch', now()) * 1000000 AND w.id <> %(worker)s::bigint
+                                AND EXISTS (SELECT 1 FROM coserver_worker s
+                                             WHERE s.state = 0
+                                               AND s.steady_since + w.lease <= date_part('epoch', now()) * 1000000
+                                               AND s.lease_until - s.lease / 2 >= date_part('epoch', now()) * 1000000)
                            ELSE w.ended_at < (date_part('epoch', now()) - %(grace)s::integer) * 1000000
                                 OR EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = ANY (ARRAY[w.id]) AND j.state = 6)
                       END)::integer,

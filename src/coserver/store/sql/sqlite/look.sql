@@ -9,8 +9,14 @@ SELECT (SELECT parked FROM coserver_worker WHERE id = :worker AND state = 0),
                              UNION ALL
                              SELECT min(begin_by) FROM coserver_job
                               WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)),
-       EXISTS (SELECT 1 FROM coserver_worker
-                WHERE state = 1 OR (state = 0 AND (boot <> :boot_id OR lease_until < :boot) AND id <> :worker)),
+       EXISTS (SELECT 1 FROM coserver_worker w
+                WHERE state = 1
+                   OR (state = 0 AND id <> :worker
+                       AND (boot <> :boot_id
+                            OR (lease_until < :boot
+                                AND EXISTS (SELECT 1 FROM coserver_worker s
+                                            WHERE s.state = 0 AND s.boot = :boot_id AND s.steady_since + w.lease <= :boot
+                                              AND s.lease_until - s.lease / 2 >= :boot))))),
        EXISTS (SELECT 1 FROM coserver_job WHERE state = 5 AND crashes > 0),
        (SELECT min(at) FROM coserver_gate),
        (SELECT json_group_array(name) FROM coserver_queue WHERE paused_at IS NOT NULL)

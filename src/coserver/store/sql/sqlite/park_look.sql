@@ -10,5 +10,11 @@ SELECT EXISTS (SELECT 1 FROM json_each(:queues) q CROSS JOIN json_each(:tasks) t
     OR EXISTS (SELECT 1 FROM coserver_job
                 WHERE begin_by > 0 AND begin_by <= :now AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)
     OR EXISTS (SELECT 1 FROM coserver_gate WHERE at <= :now)
-    OR EXISTS (SELECT 1 FROM coserver_worker
-                WHERE state = 1 OR (state = 0 AND (boot <> :boot_id OR lease_until < :boot) AND id <> :worker))
+    OR EXISTS (SELECT 1 FROM coserver_worker w
+                WHERE state = 1
+                   OR (state = 0 AND id <> :worker
+                       AND (boot <> :boot_id
+                            OR (lease_until < :boot
+                                AND EXISTS (SELECT 1 FROM coserver_worker s
+                                            WHERE s.state = 0 AND s.boot = :boot_id AND s.steady_since + w.lease <= :boot
+                                              AND s.lease_until - s.lease / 2 >= :boot)))))

@@ -86,10 +86,13 @@ CREATE TABLE coserver_blob (
 );
 
 -- One row per incarnation of a worker. `state`: 0 live, 1 dead and perhaps still holding jobs, 2 gone. `started`: JSON
--- array of the ids that a dead one had begun.
+-- array of the ids that a dead one had begun. `steady_since`: since when its lease of `lease` µs has been renewed without
+-- a gap, so that it bears witness that others could have renewed theirs.
 CREATE TABLE coserver_worker (
     id          bigint   NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lease_until bigint   NOT NULL,
+    lease       bigint   NOT NULL,
+    steady_since bigint  NOT NULL,
     created_at  bigint   NOT NULL,
     ended_at    bigint,
     pid         bigint   NOT NULL,

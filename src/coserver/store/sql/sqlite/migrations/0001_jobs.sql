@@ -87,11 +87,15 @@ CREATE TABLE coserver_blob (
 
 -- One row per incarnation of a worker. `state`: 0 live, 1 dead and perhaps still holding jobs, 2 gone. The lease ends
 -- at `lease_until` on the clock of the boot `boot`. `started`: JSON array of the ids that a dead one had begun.
+-- `steady_since`: since when its lease of `lease` µs has been renewed without a gap, so that it bears witness that others
+-- could have renewed theirs.
 CREATE TABLE coserver_worker (
     id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     state       INTEGER NOT NULL DEFAULT 0,
     parked      INTEGER NOT NULL DEFAULT 0,
     lease_until INTEGER NOT NULL,
+    lease       INTEGER NOT NULL,
+    steady_since INTEGER NOT NULL,
     boot        TEXT NOT NULL,
     process     TEXT NOT NULL,
     host        TEXT NOT NULL,
