@@ -10,7 +10,7 @@ from coserver.store.statements import Dialect, statement
 
 ONLY = {
     "sqlite": {
-        # one statement of PostgreSQL in several steps, see `exchange`, `retry`, `insert`, `route`, `promote`, `register`
+        # one statement of PostgreSQL in several steps, see `exchange`, `retry`, `insert`, `route`, `register`
         *(
             "finish",
             "finish_remove",
@@ -47,6 +47,7 @@ ONLY = {
             "clock",
             "snapshot",
         ),
+        *("notify_within", "whereabouts"),
         *("insert_one", "fresh_ids"),
     },
 }

@@ -169,10 +169,11 @@ class Producer(Protocol):
         """As `submit`, inside the open transaction of the caller's own connection, by which the jobs come and go.
         Workers are told by its commit, or find them within 50 ms.
 
-        `connection`: see `store.foreign`. Raises UsageError for one of another database or library."""
+        `connection`: see `store.foreign`. Raises UsageError for one of another database or library; errors of the
+        connection's own driver come out as they are."""
 
     async def asubmit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
-        """As `submit_on`, on an asynchronous connection (psycopg's, or SQLAlchemy's on psycopg)."""
+        """As `submit_on`, also on an asynchronous connection: psycopg's, aiosqlite's, or SQLAlchemy's on these."""
 
     def job(self, id: int) -> JobInfo | None:
         """Return one job, living or finished, or None when there is none (any more)."""
@@ -259,6 +260,9 @@ class Worker(Protocol):
         """Record an outcome inside the open transaction of the caller's own connection; whether the fence fitted. The
         same outcome told again by `exchange` afterwards is no stale one."""
 
+    async def afinish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:
+        """As `finish_on`, also on an asynchronous connection."""
+
     def leave(self, worker: int) -> None:
         """End the incarnation: what it still holds goes back uncharged, its counters are folded."""
 
@@ -306,6 +310,9 @@ class Schema(Protocol):
 
     def migrate(self) -> list[str]:
         """Apply pending migrations, each in its own transaction under a lock; return their names."""
+
+    def migrate_on(self, connection: Any) -> list[str]:
+        """As `migrate`, inside the open transaction of the caller's own connection."""
 
     def schema(self) -> SchemaStatus:
         """Say which version the tables have."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,12 +132,8 @@ class Stdlib:
 
     def script(self, sql: str) -> None:
         # executescript would commit the open transaction first, so the statements go one by one.
-        statement = ""
-        for line in sql.splitlines(keepends=True):
-            statement += line
-            if sqlite3.complete_statement(statement):
-                self.all(statement)
-                statement = ""
+        for statement in split(sql):
+            self.all(statement)
 
     def rollback(self) -> None:
         if self._connection.in_transaction:
@@ -155,6 +151,16 @@ class Stdlib:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Busy()
         return _trouble(self._path, name, str(error))
+
+
+def split(sql: str) -> Iterator[str]:
+    """Yield the statements of a text, each of which ends its line."""
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def connect(path: str, driver: str, *, create: bool) -> Database:

@@ -197,7 +197,7 @@ class PostgresSession:
 
     def rows(self, name: str, /, **params: Value) -> list[Row]:
         """As `Session.rows`."""
-        return run(self._connection, name, {key: _sent(value) for key, value in params.items()})
+        return run(self._connection, name, {key: sent(value) for key, value in params.items()})
 
     def places(self, n: int) -> list[int]:
         """As `Session.places`."""
@@ -208,7 +208,8 @@ class PostgresSession:
         return sorted(row[0] for row in self.rows("fresh_ids", n=n))
 
 
-def _sent(value: Value) -> Any:
+def sent(value: Value) -> Any:
+    """Return a parameter as the driver takes it."""
     if isinstance(value, (list, tuple)):
         if all(type(one) is int for one in value):
             return int_array(list(value))

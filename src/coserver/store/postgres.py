@@ -16,6 +16,7 @@ then, because a notification takes a lock that all commits of the database pass.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -64,6 +65,16 @@ from coserver.store.contract import (
     WorkerIdentity,
 )
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
+from coserver.store.foreign import arecognise, recognise
+from coserver.store.foreign_postgres import (
+    Execute,
+    ForeignSession,
+    Home,
+    Whereabouts,
+    call,
+    on_postgres,
+    on_postgres_async,
+)
 from coserver.store.pool import (
     STATEMENT_SECONDS,
     Connection,
@@ -183,6 +194,7 @@ class PostgresStore:
         self._checked = False
         self._snapshot = ""
         self._vacuum = Vacuum(self._pool)
+        self._home = Home(self.url, self._whereabouts)
 
     def close(self) -> None:
         self._vacuum.close()
@@ -202,6 +214,16 @@ class PostgresStore:
     def _rouse(self, connection: Connection, ready: int) -> None:
         if ready > 0:
             run(connection, "notify", {})
+
+    def _whereabouts(self) -> Whereabouts:
+        with self._pool.connection() as connection:
+            return Whereabouts(*run(connection, "whereabouts", {})[0])
+
+    def _look_at_version(self) -> None:
+        """Make sure, before the caller's own connection is used, that the tables are this coserver's."""
+        if not self._checked:
+            with self._pool.connection() as connection:
+                self._ready(connection)
 
     # -- schema --------------------------------------------------------------------------------------------------
 
@@ -232,6 +254,23 @@ class PostgresStore:
         self._checked = False
         return applied
 
+    def migrate_on(self, connection: Any) -> list[str]:
+        found = recognise(connection)
+        applied = on_postgres(self._home, found, self._migrate_within, apart=True, fresh=True)
+        self._checked = False
+        return applied
+
+    def _migrate_within(self, execute: Execute) -> list[str]:
+        execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})".encode(), ())
+        there = call(execute, "meta_exists", {})[0][0]
+        version = int(call(execute, "meta_get", {"key": "schema"})[0][0]) if there else 0
+        check_version(self.url, version, "postgres", older=True)
+        pending = [step for step in migrations("postgres") if step.version > version]
+        for step in pending:
+            execute(step.sql.encode(), ())
+            call(execute, "meta_set", {"key": "schema", "value": str(step.version)})
+        return [step.name for step in pending]
+
     def schema(self) -> SchemaStatus:
         with self._pool.connection() as connection:
             return schema_status(self._version(connection), "postgres")
@@ -256,6 +295,23 @@ class PostgresStore:
             if any(limited for _, limited in rows):
                 self._rouse(connection, self._admit(connection).ready)
             return [row[0] for row in rows]
+
+    def submit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
+        plain = check_new(jobs)
+        if not jobs:
+            return []
+        self._look_at_version()
+        body = partial(_submit_within, jobs=jobs, plain=plain)
+        return on_postgres(self._home, recognise(connection), body, apart=not plain)
+
+    async def asubmit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
+        plain = check_new(jobs)
+        if not jobs:
+            return []
+        found = await arecognise(connection)
+        await asyncio.to_thread(self._look_at_version)
+        body = partial(_submit_within, jobs=jobs, plain=plain)
+        return await on_postgres_async(self._home, found, body, apart=not plain)
 
     def job(self, id: int) -> JobInfo | None:
         if id not in IDS:
@@ -485,6 +541,14 @@ class PostgresStore:
             rows = json_text([(one.id, one.claim, one.fraction, one.note) for one in told])
             self._run("progress", worker=worker, told=rows)
 
+    def finish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:
+        body = partial(_finish_within, worker=worker, outcome=outcome)
+        return on_postgres(self._home, recognise(connection), body, apart=True)
+
+    async def afinish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:
+        body = partial(_finish_within, worker=worker, outcome=outcome)
+        return await on_postgres_async(self._home, await arecognise(connection), body, apart=True)
+
     def leave(self, worker: int) -> None:
         def change(session: Session) -> int:
             if not session.rows("leave", worker=worker):
@@ -654,6 +718,23 @@ class PostgresStore:
         if id not in IDS:
             return None
         return standing_of(self._run("standing", id=id, tasks=text_array(list(tasks)), cap=MANY + 1))
+
+
+def _submit_within(execute: Execute, *, jobs: Sequence[NewJob], plain: bool) -> list[int]:
+    """Store jobs in somebody else's transaction. Limits let them in after its commit: their gates are in it."""
+    if plain:
+        ids = [row[0] for row in call(execute, *_insertion(jobs))]
+    else:
+        ids, _ = beginnings.submit(ForeignSession(execute), jobs)
+    call(execute, "notify_within", {})
+    return ids
+
+
+def _finish_within(execute: Execute, *, worker: int, outcome: Outcome) -> bool:
+    done = endings.finish(ForeignSession(execute), worker, [outcome])
+    if done.ready:
+        call(execute, "notify_within", {})
+    return not done.stale
 
 
 def _alone(connection: Connection, change: Callable[[Session], T]) -> T:

@@ -108,7 +108,7 @@ class SQLiteFile:
         try:
             self.patiently(lambda: self._prepare(database))
             if check:
-                check_version(self.url, self.patiently(lambda: _version(database)), "sqlite")
+                check_version(self.url, self.patiently(lambda: version_of(database)), "sqlite")
         except BaseException:
             database.close()
             raise
@@ -156,17 +156,21 @@ class SQLiteFile:
         finally:
             database.close()
 
-    def _apply(self, database: Database, step: Migration) -> bool:
-        def body(database: Database) -> bool:
-            version = _version(database)
-            check_version(self.url, version, "sqlite", older=True)
-            if version >= step.version:
-                return False
-            database.script(step.sql)
-            database.all(statement("sqlite", "meta_set"), {"key": "schema", "value": str(step.version)})
-            return True
+    def apply_within(self, database: Database) -> list[str]:
+        """Apply pending migrations in the open transaction of `database`; return their names."""
+        return [step.name for step in migrations("sqlite") if self._step(database, step)]
 
-        return self.patiently(lambda: _transaction(database, body, False))
+    def _apply(self, database: Database, step: Migration) -> bool:
+        return self.patiently(lambda: _transaction(database, lambda opened: self._step(opened, step), False))
+
+    def _step(self, database: Database, step: Migration) -> bool:
+        version = version_of(database)
+        check_version(self.url, version, "sqlite", older=True)
+        if version >= step.version:
+            return False
+        database.script(step.sql)
+        database.all(statement("sqlite", "meta_set"), {"key": "schema", "value": str(step.version)})
+        return True
 
     def schema(self) -> SchemaStatus:
         """See `contract.Schema`."""
@@ -177,7 +181,7 @@ class SQLiteFile:
                 return schema_status(0, "sqlite")
             raise
         try:
-            return schema_status(self.patiently(lambda: _version(database)), "sqlite")
+            return schema_status(self.patiently(lambda: version_of(database)), "sqlite")
         finally:
             database.close()
 
@@ -202,7 +206,8 @@ def make_for_its_directory(path: Path) -> None:
         os.close(file)
 
 
-def _version(database: Database) -> int:
+def version_of(database: Database) -> int:
+    """Return the version of the tables, 0 when there are none."""
     if database.all(statement("sqlite", "meta_exists"))[0][0] == 0:
         return 0
     return int(database.all(statement("sqlite", "meta_get"), {"key": "schema"})[0][0])
