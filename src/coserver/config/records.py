@@ -42,6 +42,7 @@ from coserver.model.restart import RestartPolicy, When
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _POLICY = RestartPolicy()
+LOG_FORMAT = Choice[Literal["text", "json"]]("text", "json")
 
 
 @record
@@ -93,6 +94,13 @@ class AppConfig:
     )
     setup: str | None = key(
         OBJECT, "A function called once in each process before anything else.", default=None
+    )
+    log_format: Literal["text", "json"] = key(
+        LOG_FORMAT,
+        "How log records are written: as lines of text, or each as one JSON object. Either names the job that a record "
+        "belongs to.",
+        default="text",
+        also=("logging", "logger", "formatter"),
     )
 
 
@@ -322,6 +330,14 @@ class ServiceConfig:
         default=None,
         default_text="`app.setup`",
         kind="python",
+    )
+    log_format: Literal["text", "json"] = key(
+        LOG_FORMAT,
+        "How log records are written: as lines of text, or each as one JSON object.",
+        default="text",
+        default_text="`app.log_format`",
+        kind="python",
+        also=("formatter",),
     )
     queues: Mapping[str, int] = computed(
         Mapped(Integer(1, 100_000, example=4, unit="jobs"), check_queue, example="{ default = 4 }"),

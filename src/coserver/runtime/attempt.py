@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from coserver.errors import JobCancelled, JobTimeout, UnknownTask
+from coserver.logs import about
 from coserver.model.job import Cancelled, Claimed, Failed, Input, Outcome, Retry, State, Succeeded, TakeOver
 from coserver.model.units import format_seconds
 from coserver.runtime.line import Stop
@@ -132,11 +133,13 @@ def tell(claimed: Claimed, outcome: Outcome) -> None:
         case Failed():
             then = "failed for good"
         case Cancelled():
-            log.warning("job %d (%s) was cancelled", claimed.id, claimed.task)
+            log.warning("job %d (%s) was cancelled", claimed.id, claimed.task, extra=about(claimed))
             return
         case _:
             return
     said = _said(outcome.error)
     first = said.message.partition("\n")[0][:200]
     kind = said.type.rpartition(".")[2]
-    log.warning("job %d (%s) raised %s: %s; %s", claimed.id, claimed.task, kind, first, then)
+    log.warning(
+        "job %d (%s) raised %s: %s; %s", claimed.id, claimed.task, kind, first, then, extra=about(claimed)
+    )

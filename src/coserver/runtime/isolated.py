@@ -40,6 +40,7 @@ from typing import IO, Any
 
 import msgspec
 
+from coserver.logs import LogFormat, about
 from coserver.model import batch
 from coserver.model.job import Cancelled, Crashed, Outcome, Release
 from coserver.runtime import attempt
@@ -48,6 +49,7 @@ from coserver.runtime.desk import Desk
 from coserver.runtime.isolated_child import ENVIRONMENT, ChildSpec, Journal
 from coserver.runtime.line import ISOLATED, Job, Stop, Turn
 from coserver.runtime.started import StartedFile
+from coserver.tasks import instrument
 from coserver.tasks.declaration import Task
 from coserver.wire.children import (
     Began,
@@ -86,6 +88,8 @@ class Isolation:
     setup: str | None = None
     tasks: tuple[str, ...] = ()
     grace: float = GRACE
+    max_memory: int | None = None
+    log_format: LogFormat = "text"
 
 
 class _Child:
@@ -452,6 +456,7 @@ class Isolated:
             parent=os.getpid(),
             path=tuple(sys.path),
             setup=self._isolation.setup,
+            log_format=self._isolation.log_format,
             tasks=self._isolation.tasks,
         )
         try:
@@ -531,6 +536,8 @@ class Isolated:
             (begun if noted else unbegun).append(job)
         for job in begun:
             outcome = self._death(child, job, how)
+            if instrument.active is not None:
+                instrument.active.crashed(job.claimed, child.sent_at[job.claimed.id], outcome)
             self._desk.finish(job, outcome, now, in_loop=False)
         for job in unbegun:
             self._started.ended(job.claimed.id, job.claimed.claim)
@@ -543,9 +550,15 @@ class Isolated:
         if job is child.halted:
             if job.stop is Stop.TIMEOUT:
                 return self._late(job, at)
-            log.warning("job %d (%s) was cancelled; its process was %s", claimed.id, claimed.task, how)
+            log.warning(
+                "job %d (%s) was cancelled; its process was %s",
+                claimed.id,
+                claimed.task,
+                how,
+                extra=about(claimed),
+            )
             return Cancelled(claimed.id, claimed.claim, None, at // 1000, time.time_ns() // 1000)
-        log.error("job %d (%s) ended its process: %s", claimed.id, claimed.task, how)
+        log.error("job %d (%s) ended its process: %s", claimed.id, claimed.task, how, extra=about(claimed))
         lines = child.tail.decode(errors="replace").strip()
         return Crashed(claimed.id, claimed.claim, f"{how}; it printed last:\n{lines}" if lines else how)
 

@@ -16,7 +16,6 @@ import asyncio
 import contextvars
 import ctypes
 import inspect
-import logging
 import mmap
 import os
 import random
@@ -33,6 +32,7 @@ from typing import Any
 
 import msgspec
 
+from coserver import logs
 from coserver.errors import CoserverError
 from coserver.model.job import Outcome, Progress
 from coserver.runtime import attempt
@@ -40,6 +40,7 @@ from coserver.runtime.line import Stop
 from coserver.runtime.loading import CannotLoad, load_tasks, run_setup
 from coserver.runtime.progress import Board
 from coserver.runtime.started import StartedSlots
+from coserver.tasks import instrument
 from coserver.tasks.current import CurrentJob, running
 from coserver.tasks.registry import registry
 from coserver.wire.children import (
@@ -77,13 +78,14 @@ class ChildSpec(msgspec.Struct, frozen=True):
     path: tuple[str, ...]
     setup: str | None
     tasks: tuple[str, ...]
+    log_format: logs.LogFormat = "text"
 
 
 def main() -> int:
     """Be the process; return its exit status."""
     spec = msgspec.json.decode(os.environ.pop(ENVIRONMENT), type=ChildSpec)
     _die_with(spec.parent)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(spec.log_format)
     for fd in (spec.link, spec.started, spec.journal):
         os.set_inheritable(fd, False)
     link = socket.socket(fileno=spec.link)
@@ -213,22 +215,28 @@ class _Child:
             self._send(Began(item.id))
         at = time.time_ns()
         task = registry.get(item.task)
+        outcome: Outcome
         readable = False
+        followed = None
         try:
             if task is None:
                 raise attempt.unknown(item.task)
             running.set(CurrentJob(item.id, item.attempt + 1, task.name, item.queue, None, here))
+            if instrument.active is not None:
+                followed = instrument.active.begin(claimed)
             args, kwargs = task.decode_args(item.args)
             readable = True
             value = self._call(task.function, args, kwargs)
-            return attempt.success(task, claimed, value, at)
+            outcome = attempt.success(task, claimed, value, at)
         except BaseException as error:
             stop = None if self._halted is None else Stop.CANCEL
-            return attempt.failure(
+            outcome = attempt.failure(
                 task, claimed, error, at, readable=readable, stop=stop, chance=random.random()
             )
-        finally:
-            self._current = None
+        self._current = None
+        if followed is not None:
+            followed(outcome, False)
+        return outcome
 
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._armed = True

@@ -35,6 +35,7 @@ from math import inf
 from typing import assert_never
 
 from coserver.errors import SchemaMismatch, StoreRefused, StoreUnavailable
+from coserver.logs import about
 from coserver.model.batch import Park, Wait
 from coserver.model.job import (
     Cancelled,
@@ -504,7 +505,14 @@ class Lanes:
         else:
             self._given_up.add((outcome.id, outcome.claim))
             self._recorded([outcome], ())
-        log.error("cannot record the %s of job %d: %s; %s", _name(outcome), outcome.id, refusal, then)
+        log.error(
+            "cannot record the %s of job %d: %s; %s",
+            _name(outcome),
+            outcome.id,
+            refusal,
+            then,
+            extra=about(outcome.id),
+        )
 
     def _try_alone(self, worker: int, outcome: Outcome) -> Exception | None:
         """Carry one outcome; why it was refused, None when it was not."""
@@ -537,7 +545,10 @@ class Lanes:
     @staticmethod
     def _complain_late(outcome: Outcome) -> None:
         log.warning(
-            "the %s of job %d came too late: the job is no longer this worker's", _name(outcome), outcome.id
+            "the %s of job %d came too late: the job is no longer this worker's",
+            _name(outcome),
+            outcome.id,
+            extra=about(outcome.id),
         )
 
 

@@ -261,6 +261,7 @@ def _service_spec(
         started=str(places.started(run)) if config.works else None,
         wake=str(places.own(run)) if config.works else None,
         stop_timeout=config.stop.timeout,
+        log_format=config.log_format,
     )
 
 

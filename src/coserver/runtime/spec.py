@@ -7,6 +7,7 @@ configuration file. Unknown keys are ignored, so that a newer node may start an 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -28,6 +29,7 @@ class ServiceSpec:
     meaning as many as there are processors. `asgi` and `wsgi` are `module:attribute`, of which
     at most one is given, with `bind` as `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`. `started` is the file of
     started jobs (see `runtime.started`), `wake` the directory for a socket that rouses the worker (SQLite only).
+    `log_format` is "text" or "json" (see `coserver.logs`).
     After a request to stop the process is gone within `stop_timeout` seconds.
     """
 
@@ -51,6 +53,7 @@ class ServiceSpec:
     started: str | None = None
     wake: str | None = None
     stop_timeout: float = 30.0
+    log_format: Literal["text", "json"] = "text"
 
 
 def encode(spec: ServiceSpec) -> str:

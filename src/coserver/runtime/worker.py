@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from coserver.errors import SchemaMismatch
+from coserver.logs import about
 from coserver.model.job import DEFAULT_QUEUE, Outcome, Release, TaskDefaults
 from coserver.model.reconcile import Key
 from coserver.runtime import attempt
@@ -44,6 +45,7 @@ from coserver.runtime.spec import LEASE
 from coserver.runtime.started import StartedFile, unnamed
 from coserver.runtime.threads import Threads
 from coserver.store.contract import Store, WorkerIdentity
+from coserver.tasks import instrument
 from coserver.tasks.current import CurrentJob, Serving, running
 from coserver.tasks.declaration import Task
 
@@ -322,11 +324,13 @@ class Worker:
             task = self._tasks.get(claimed.task)
             outcome: Outcome
             readable = False
-            deadline = None
+            deadline = followed = None
             try:
                 if task is None:
                     raise attempt.unknown(claimed.task)
                 running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, None, job))
+                if instrument.active is not None:
+                    followed = instrument.active.begin(claimed)
                 args, kwargs = task.decode_args(_args(job))
                 readable = True
                 if (timeout := task.timeout(claimed.options)) is not None:
@@ -339,6 +343,8 @@ class Worker:
                 outcome = self._failure(job, task, error, at, readable=readable)
             if deadline is not None:
                 self._deadlines.drop(deadline)
+            if followed is not None:
+                followed(outcome, False)
             self._desk.finish(job, outcome, time.monotonic(), in_loop=True)
         finally:
             self._running.pop(id(job), None)
@@ -353,25 +359,30 @@ class Worker:
             self._started.began(claimed.id, claimed.claim)
         at = time.time_ns()
         task = self._tasks.get(claimed.task)
+        outcome: Outcome
         readable = False
-        deadline = None
+        deadline = followed = None
         try:
             if task is None:
                 raise attempt.unknown(claimed.task)
             running.set(
                 CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, self._serving, job)
             )
+            if instrument.active is not None:
+                followed = instrument.active.begin(claimed)
             args, kwargs = task.decode_args(_args(job))
             readable = True
             if (timeout := task.timeout(claimed.options)) is not None:
                 deadline = self._deadlines.add(timeout, job)
             value = task.function(*args, **kwargs)
-            return attempt.success(task, claimed, value, at)
+            outcome = attempt.success(task, claimed, value, at)
         except BaseException as error:
-            return self._failure(job, task, error, at, readable=readable)
-        finally:
-            if deadline is not None:
-                self._deadlines.drop(deadline)
+            outcome = self._failure(job, task, error, at, readable=readable)
+        if deadline is not None:
+            self._deadlines.drop(deadline)
+        if followed is not None:
+            followed(outcome, job.told)
+        return outcome
 
     # Stopping what runs ---------------------------------------------------------------------------------------
 
@@ -405,6 +416,7 @@ class Worker:
                 "give its task isolate=True to have it ended",
                 claimed.id,
                 claimed.task,
+                extra=about(claimed),
             )
 
     def _stop(self, job: Job) -> None:
