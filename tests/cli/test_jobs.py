@@ -179,21 +179,6 @@ def test_a_job_that_is_not_there_is_code_4(console: Console, store: Store) -> No
     assert "cannot find job 99" in said.err
 
 
-def test_failed_jobs_go_back_and_others_are_left_alone(console: Console, store: Store) -> None:
-    good, *bad = store.submit(
-        [NewJob(task, queue="default") for task in ("shop:good", "shop:bad", "shop:bad")]
-    )
-    finish_all(store)
-    assert console("jobs", "retry", "--failed", "--dry-run").out == "2 jobs would be back in their queues\n"
-    assert json.loads(console("jobs", "retry", bad[0], "--json").out) == {"retried": [bad[0]], "matched": 1}
-    assert console("jobs", "retry", "--failed", "--task", "shop:good").out.startswith("0 jobs")
-    assert console("jobs", "retry", "--failed").out == "1 jobs are back in their queues\n"
-    said = console("jobs", "retry", good)
-    assert said.code == 1
-    assert f"left alone, since they have not failed: {good}" in said.err
-    assert console("jobs", "retry").code == console("jobs", "retry", good, "--failed").code == 2
-
-
 def test_a_result_is_waited_for_only_so_long(console: Console, store: Store) -> None:
     said = console("jobs", "submit", "shop:good", "--wait", "--timeout", "50ms")
     assert said.code == 124

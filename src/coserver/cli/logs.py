@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -16,8 +15,8 @@ import click
 
 from coserver.cli.context import Surroundings, pass_surroundings
 from coserver.cli.table import colourful
+from coserver.cli.times import Moment
 from coserver.errors import UnknownName, UsageError
-from coserver.model import units
 from coserver.model.names import resolve, suggestion
 
 if TYPE_CHECKING:
@@ -32,7 +31,9 @@ NODE = "coserver"
 @click.option(
     "-n", "--lines", type=click.IntRange(0), default=None, metavar="LINES", help="So many last lines (50)."
 )
-@click.option("--since", metavar="TIME", help="Lines since then: 10m ago as `10m`, or 2026-01-31T12:00.")
+@click.option(
+    "--since", type=Moment(), metavar="TIME", help="Lines since then: 10m ago as `10m`, or 2026-01-31T12:00."
+)
 @click.option("--grep", metavar="PATTERN", help="Only lines that match a regular expression.")
 @click.option("--times", is_flag=True, help="Put the time before each line.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each line.")
@@ -43,7 +44,7 @@ def logs(
     names: tuple[str, ...],
     follow: bool,
     lines: int | None,
-    since: str | None,
+    since: datetime | None,
     grep: str | None,
     times: bool,
     as_json: bool,
@@ -152,28 +153,14 @@ def _sources(surroundings: Surroundings, names: tuple[str, ...]) -> list[Source]
     return list(dict.fromkeys(chosen))
 
 
-def _place(readers: list[LogReader], lines: int | None, since: str | None, attached: int | None) -> None:
+def _place(readers: list[LogReader], lines: int | None, since: datetime | None, attached: int | None) -> None:
     for reader in readers:
         if attached is not None:
             reader.from_time(attached)
         elif since is not None:
-            reader.from_time(_moment(since))
+            reader.from_time(int(since.timestamp() * 1e6))
         else:
             reader.from_last(50 if lines is None else lines)
-
-
-def _moment(text: str) -> int:
-    """Return µs since 1970 of a point in time, or of a span before now."""
-    try:
-        return time.time_ns() // 1000 - units.microseconds(text)
-    except ValueError:
-        pass
-    try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e6)
-    except ValueError:
-        raise UsageError(
-            f'cannot read "{text}" as a time; write a span such as 10m, or a time such as 2026-01-31T12:00'
-        ) from None
 
 
 def _pattern(text: str | None) -> re.Pattern[bytes] | None:

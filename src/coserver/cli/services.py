@@ -17,25 +17,10 @@ from coserver.cli.context import (
     say,
     user_name,
 )
+from coserver.cli.times import Duration
 from coserver.errors import TimedOut
-from coserver.model import units
 
 _DONE = {"start": "running", "stop": "stopped", "restart": "running"}
-
-
-class Duration(click.ParamType[float]):
-    """A duration such as `30s` on the command line, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it, or fail naming the form that works."""
-        if isinstance(value, float):
-            return value
-        try:
-            return units.seconds(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 def _verb(name: str, help_text: str) -> click.Command:

@@ -37,8 +37,14 @@ STATE_COLOURS: dict[str, Colour] = {
     "succeeded": "green",
     "failed": "red",
     "lost": "red",
+    "cancelled": "grey",
+    "expired": "yellow",
     "queued": "blue",
     "scheduled": "blue",
+    "limited": "blue",
+    "waiting": "blue",
+    "held": "yellow",
+    "paused": "yellow",
 }
 
 

@@ -14,8 +14,8 @@ import click
 
 from coserver.cli.context import Surroundings, pass_surroundings, say
 from coserver.cli.others import obstacles
-from coserver.cli.services import Duration
 from coserver.cli.status import print_status
+from coserver.cli.times import Duration
 from coserver.config import Site
 from coserver.errors import (
     CoserverError,
