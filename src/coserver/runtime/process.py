@@ -28,10 +28,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from coserver import logs
-from coserver.errors import CoserverError, SchemaMismatch
+from coserver.errors import CoserverError
 from coserver.model.address import parse_address
 from coserver.model.job import DEFAULT_QUEUE
-from coserver.model.service import RECYCLED, UNFIT
 from coserver.runtime import spec as specs
 from coserver.runtime.bridge import Bridge, Calls
 from coserver.runtime.isolated import Isolation
@@ -198,7 +197,7 @@ class Process:
         spec = self._spec
         most = min(spec.concurrency or sum(queues.values()), os.cpu_count() or 1)
         count = spec.isolated if spec.isolated is not None else most
-        return Isolation(count, spec.setup, spec.tasks, max_memory=spec.max_memory, log_format=spec.log_format)
+        return Isolation(count, spec.setup, spec.tasks, log_format=spec.log_format)
 
     # Running --------------------------------------------------------------------------------------------------
 
@@ -241,30 +240,6 @@ class Process:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
         return status
-
-    def _worn(self) -> asyncio.Task[str] | None:
-        """Begin to watch how worn this process is; None when that is without limits."""
-        spec, worker = self._spec, self._worker
-        wear = Wear(spec.max_jobs, spec.max_age, spec.max_memory).drawn(random.random)
-        if not wear or worker is None:
-            return None
-        return asyncio.create_task(_wear_out(wear, worker), name="wear")
-
-    async def _retire(self, why: str, stopping: asyncio.Task[Any]) -> int:
-        """Work off what runs, for as long as that takes or until we are asked to end; return the exit status."""
-        log.info("%s %s; a fresh process takes over", self._spec.process, why)
-        self._ready = False
-        self._changed()
-        worker = self._worker
-        assert worker is not None
-        worker.retire()
-        gone = asyncio.create_task(worker.gone())
-        try:
-            await asyncio.wait([gone, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
-        return 0 if stopping.done() else RECYCLED
 
     def _fail(self, parts: list[asyncio.Task[None]]) -> int:
         """A part ended that nobody asked to end: say why."""
