@@ -58,6 +58,9 @@ def test_no_statement_reads_a_large_table_from_its_beginning_on_sqlite(sqlite_ur
         ("look", "coserver_job_new"),
         ("look", "coserver_job_suspect"),
         ("jobs_running", "coserver_job_running"),
+        ("limit_adopt", "coserver_job_running"),
+        ("limit_keys", "coserver_job_limited"),
+        ("queue_counts", "coserver_job_running"),
     }
     raw = Raw(sqlite_url)
     try:
@@ -77,6 +80,8 @@ WHOLE = {
     ("exchange", "coserver_job_new"),
     # All of a kind are wanted.
     ("jobs_running", "coserver_job_running"),
+    ("limit_adopt", "coserver_job_running"),
+    ("queue_counts", "coserver_job_running"),
     *(("counts", f"coserver_job_{state}") for state in COUNTED),
 }
 """Which statements may read an index from its beginning."""

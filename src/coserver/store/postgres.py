@@ -108,6 +108,7 @@ from coserver.store.records import (
     judge,
     listing,
     possible,
+    progress_text,
     route,
     sort_outcomes,
 )
@@ -538,7 +539,7 @@ class PostgresStore:
 
     def progress(self, worker: int, told: Sequence[Progress]) -> None:
         if told:
-            rows = json_text([(one.id, one.claim, one.fraction, one.note) for one in told])
+            rows = progress_text(told)
             self._run("progress", worker=worker, told=rows)
 
     def finish_on(self, connection: Any, worker: int, outcome: Outcome) -> bool:

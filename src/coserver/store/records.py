@@ -25,6 +25,7 @@ from coserver.model.job import (
     On,
     Outcome,
     Priority,
+    Progress,
     Release,
     Retry,
     State,
@@ -336,6 +337,12 @@ def due_at(job: NewJob, now: int) -> int | None:
     """Return when a new job is due (µs UTC), None for at once."""
     at = now + job.delay if job.delay is not None else job.run_at
     return None if at is None or at <= now else at
+
+
+def progress_text(told: Iterable[Progress]) -> str:
+    """The JSON text of [id, claim, fraction, note] of each job, its last word, in the order of ids."""
+    last = {(one.id, one.claim): one for one in told}
+    return json_text([(*key, last[key].fraction, last[key].note) for key in sorted(last)])
 
 
 def json_text(value: object) -> str:

@@ -82,6 +82,7 @@ from coserver.store.records import (
     judge,
     listing,
     possible,
+    progress_text,
     route,
     sort_outcomes,
 )
@@ -558,7 +559,7 @@ class SQLiteStore:
     def progress(self, worker: int, told: Sequence[Progress]) -> None:
         params = {
             "worker": worker,
-            "told": json_text([(one.id, one.claim, one.fraction, one.note) for one in told]),
+            "told": progress_text(told),
             "now": self._clock.wall(),
         }
         if told:

@@ -3,20 +3,21 @@
 WITH strays AS MATERIALIZED (
     SELECT f.id
       FROM coserver_limit l, LATERAL (
-           SELECT j.id FROM coserver_job j
-            WHERE j.state = 5 AND j.crashes = 0 AND j.queue = substr(l.name, 7)
-              AND NOT EXISTS (SELECT 1 FROM coserver_slot s WHERE s.job = j.id AND s.key = l.name)
+           (SELECT j.id FROM coserver_job j
+             WHERE j.state = 5 AND j.crashes = 0 AND j.queue = substr(l.name, 7)
+               AND (SELECT count(*) FROM coserver_slot s WHERE s.job = j.id AND s.key = l.name) = 0
+             ORDER BY j.task, j.priority, j.seq LIMIT %(limit)s::integer)
            UNION ALL
-           SELECT j.id FROM coserver_job j
-            WHERE j.state = 5 AND j.crashes > 0 AND j.queue = substr(l.name, 7)
-              AND NOT EXISTS (SELECT 1 FROM coserver_slot s WHERE s.job = j.id AND s.key = l.name)) f
+           (SELECT j.id FROM coserver_job j
+             WHERE j.state = 5 AND j.crashes > 0 AND j.queue = substr(l.name, 7)
+               AND (SELECT count(*) FROM coserver_slot s WHERE s.job = j.id AND s.key = l.name) = 0
+             ORDER BY j.task, j.priority, j.seq LIMIT %(limit)s::integer)) f
      WHERE starts_with(l.name, 'queue:')
      LIMIT %(limit)s::integer
 ), locked AS MATERIALIZED (
-    SELECT j.id FROM coserver_job j
-     WHERE j.id = ANY (ARRAY(SELECT s.id FROM strays s)) AND j.state + 0 = 5
-     ORDER BY j.id
-       FOR UPDATE
+    SELECT j.id
+      FROM (SELECT s.id FROM strays s ORDER BY s.id) s, LATERAL (
+           SELECT f.id FROM coserver_job f WHERE f.id = ANY (ARRAY[s.id]) AND f.state + 0 = 5 FOR UPDATE) j
 )
 UPDATE coserver_job j SET state = 3, blocked_on = 'queue:' || j.queue
   FROM locked l WHERE j.id = ANY (ARRAY[l.id]) AND j.state + 0 = 5

@@ -9,6 +9,5 @@ INSERT INTO coserver_progress (job, claim, fraction, note, at)
 SELECT j.id, j.claim, o.fraction, o.note, (date_part('epoch', clock_timestamp()) * 1000000)::bigint
   FROM told o, coserver_job j
  WHERE j.id = ANY (ARRAY[o.id]) AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state + 0 = 6
- ORDER BY j.id
 ON CONFLICT (job) DO UPDATE SET claim = excluded.claim, fraction = excluded.fraction, note = excluded.note, at = excluded.at
 RETURNING set_config('synchronous_commit', 'off', true)
