@@ -32,7 +32,7 @@ from tests.runtime.workers import (
     until,
     working,
 )
-from tests.store_contract.helpers import Raw
+from tests.store_contract.helpers import Raw, join
 
 
 def test_a_lost_reply_to_finishes_runs_nothing_twice_and_loses_no_result(store: Store) -> None:
@@ -378,8 +378,10 @@ def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(store_url:
     other = fresh(store_url)
     try:
         until(lambda: jobs.held["loop"] == 1, "the loop is blocked")
+        witness = join(other, lease=600)
         end = time.monotonic() + 3.5
         while time.monotonic() < end:
+            assert other.renew([witness], lease=600) == []
             assert other.tick().rescued == 0
             time.sleep(0.1)
         assert info(other, job).state is State.RUNNING
@@ -392,9 +394,10 @@ def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(store_url:
 
 def test_j11_the_jobs_of_a_worker_whose_lease_ran_out_are_taken_over(store_url: str, store: Store) -> None:
     async def test() -> None:
-        # It claims to be tended by a node, so it does not renew; nobody does.
         (job,) = submit(store, "hold", '["x"]')
-        async with working(store, lease=0.5, process="one/1", tended=lambda: True):
+        silent = Faulty(store)
+        silent.renews = False
+        async with working(silent.as_store(), lease=0.5, process="one/1"):
             await auntil(lambda: jobs.held["x"] == 1, "it runs")
             other = fresh(store_url)
             async with working(other, process="two/1"):

@@ -76,6 +76,7 @@ class Faulty:
         self.trips = 0
         self.parks = 0
         self.down = False
+        self.renews = True
         self._numbers = itertools.count(1)
 
     def __getattr__(self, name: str) -> Any:
@@ -86,6 +87,11 @@ class Faulty:
     def park(self, worker: int) -> bool:
         self.parks += 1
         return self.inner.park(worker)
+
+    def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
+        if self.down or not self.renews:
+            raise StoreUnavailable("cannot use the store: the test took it away; wait")
+        return self.inner.renew(workers, lease=lease)
 
     def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
         if self.down:

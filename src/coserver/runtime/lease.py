@@ -1,7 +1,9 @@
-"""Keeps a worker's lease alive while no node does.
+"""Keeps a worker's lease alive.
 
 Theory. The lease tells others that the worker lives, however long its jobs take and however busy its event loop is, so
-a thread of its own renews it. A node that the worker is connected to renews the leases of all of its workers instead.
+a thread of its own renews it. A node that the worker is connected to renews the leases of all of its workers, which
+also helps one that is stopped for a while, or whose interpreter is held by a library. Then the worker renews half as
+often, which is still often enough: a node may be stopped, too, or reach the store by another way.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import threading
 from collections.abc import Callable
 
 from coserver.errors import StoreUnavailable
+from coserver.runtime.spec import RENEWALS
 from coserver.store.contract import Store
 
-RETRY = 1.0
+RETRY = 0.5
 """Seconds until the next attempt when the store could not be reached."""
 
 
@@ -42,11 +45,11 @@ class Lease:
         self._thread.start()
 
     def _keep(self) -> None:
-        rest = self._lease / 3
+        rest = self._lease / RENEWALS
         while not self._over.wait(rest):
-            rest = self._lease / 3
+            rest = self._lease / RENEWALS * (2 if self._tended() else 1)
             worker = self._worker()
-            if worker is None or self._tended():
+            if worker is None:
                 continue
             try:
                 if self._store.renew([worker], lease=self._lease):

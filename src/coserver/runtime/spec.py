@@ -13,8 +13,11 @@ import msgspec
 
 ENVIRONMENT = "COSERVER_SPEC"
 
-LEASE = 60.0
-"""Seconds that a worker's lease lasts; whoever renews it, node or worker, does so every third of that."""
+LEASE = 8.0
+"""Seconds that a worker's lease lasts. Its jobs begin elsewhere at most a second or two later; and where two renewals in
+a row are late, there is still time for a third."""
+RENEWALS = 4
+"""How often in that time it is renewed, by the node or by the worker itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,17 @@
 """What a node does for the site's store: leases, the dead, due jobs and rows that plain SQL put there.
 
-Theory. One thread owns all of the node's calls into the store, because they block and the node's loop must not. It
-serves a short list of duties, each of which says when it wants to be looked at again:
+Theory. One thread makes nearly all of the node's calls into the store, because they block and the node's loop must not.
+It serves a short list of duties, each of which says when it wants to be looked at again:
 
 * *bury* the workers of a process that the kernel reported dead. Asked for by the loop, kept until the store has
   accepted it, and told in order; this is what puts the jobs of a killed worker back within milliseconds.
-* *renew* the leases of the workers whose processes are alive, every third of a lease.
 * *tick*: route rows that plain SQL added, promote what is due, free what expired, prune. Once a second, as soon as
   something is due, and within 50 ms of a commit by anybody else, since plain SQL announces nothing.
 * *count* jobs by state, and find those that nobody takes, only while somebody asks.
 
-A second thread waits for the store's notifications where it has any. While the store is down every duty waits, with a
-growing pause, and nothing else of the node does.
+A second thread renews the leases of the workers whose processes are alive, because no other duty, however long it waits
+in the store, may let a lease run out. A third one waits for the store's notifications where it has any. While the store
+is down every duty waits, with a growing pause, and nothing else of the node does.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from pathlib import Path
 from coserver.errors import CoserverError
 from coserver.model.job import Counts, State
 from coserver.model.why import Unserved
+from coserver.runtime.lease import RETRY
+from coserver.runtime.spec import RENEWALS
 from coserver.runtime.started import read_started
 from coserver.store.contract import Listener, Rescue, Store
 from coserver.store.inquiry import ask_all
@@ -95,13 +97,14 @@ class Upkeep:
         self._retention = [(state, int(kept * 1e6)) for state, kept in retention.items()]
         self._rescued = rescued
         self._failed = failed
-        self._renew_at = self._tick_at = 0.0
+        self._tick_at = 0.0
         self._store: Store | None = None
         self._deaths: deque[Death] = deque()
         self._askers: deque[Future[Tally]] = deque()
         self._counted: tuple[float, Tally] | None = None
         self._bell = threading.Event()
         self._leaving = False
+        self._left = threading.Event()
         self._trouble: str | None = None
         self._threads = [threading.Thread(target=self._keep, name="upkeep", daemon=True)]
 
@@ -113,6 +116,7 @@ class Upkeep:
     async def close(self, *, patience: float = 5.0) -> None:
         """Finish the burials, then end the threads and close the store; gives up after `patience` seconds."""
         self._leaving = True
+        self._left.set()
         self._bell.set()
         listener = self._listener
         if listener is not None:
@@ -195,13 +199,16 @@ class Upkeep:
                 store.close()
                 raise
             self._store = store
+            self._beside(self._renew, "leases", store)
             if self._listens:
-                listening = threading.Thread(
-                    target=self._listen, args=(self._store,), name="listen", daemon=True
-                )
-                self._threads.append(listening)
-                listening.start()
+                self._beside(self._listen, "listen", store)
         return self._store
+
+    def _beside(self, duty: Callable[[Store], None], name: str, store: Store) -> None:
+        """Let a thread of its own do one duty."""
+        thread = threading.Thread(target=duty, args=(store,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _one_pass(self, store: Store) -> float:
         """Do what is due; return how many seconds may pass before the next look."""
@@ -214,12 +221,6 @@ class Upkeep:
             self._rescued(death, rescue)
         if self._leaving:
             return 0.0
-        if now >= self._renew_at:
-            alive = self._alive()
-            workers = [worker for worker, token in store.live_tokens() if token in alive]
-            if workers:
-                store.renew(workers, lease=self._lease)
-            self._renew_at = now + self._lease / 3
         if now >= self._tick_at or store.probe():
             upkeep = store.tick(retention=self._retention)
             self._tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
@@ -249,6 +250,19 @@ class Upkeep:
             if asked.set_running_or_notify_cancel():
                 asked.set_exception(error)
 
+    def _renew(self, store: Store) -> None:
+        """Renew leases until the store is closed."""
+        rest = 0.0
+        while not self._left.wait(rest):
+            rest = self._lease / RENEWALS
+            try:
+                alive = self._alive()
+                workers = [worker for worker, token in store.live_tokens() if token in alive] if alive else []
+                if workers:
+                    store.renew(workers, lease=self._lease)
+            except CoserverError:  # the upkeep meets the same trouble and says so
+                rest = min(rest, RETRY)
+
     def _listen(self, store: Store) -> None:
         """Pass the store's notifications on until the store is closed."""
         pause = 0.2
@@ -264,5 +278,5 @@ class Upkeep:
                 finally:
                     self._listener.close()
             except CoserverError:
-                time.sleep(pause)
+                self._left.wait(pause)
                 pause = min(5.0, pause * 2)
