@@ -6,6 +6,8 @@ concurrency: leases last for ever here, deaths come by `bury`, delays are either
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from coserver.model.job import Claimed, Failed, JobFilter, Outcome, Priority, Release, Retry, State, Succeeded
+from coserver.model.job import (
+    Cancelled,
+    Claimed,
+    Edge,
+    Failed,
+    JobFilter,
+    NewJob,
+    On,
+    Outcome,
+    Priority,
+    Release,
+    Retry,
+    State,
+    Succeeded,
+    TakeOver,
+)
 from coserver.store import open_store
 from coserver.store.contract import Store
 from tests.postgres import Server
@@ -35,19 +52,38 @@ EVER = 10**15
 
 
 @dataclass
+class Wait:
+    """An edge to a parent; `end` is None as long as that has not ended."""
+
+    parent: int
+    on: On
+    end: State | None = None
+
+
+@dataclass
 class Job:
-    """A job as the model knows it; `place` is its rank in line."""
+    """A job as the model knows it; `place` is its rank in line. `parent`: somebody waits for it, or did."""
 
     queue: str
     task: str
     priority: int
     max_crashes: int
     state: State
-    place: int
+    place: int = 0
     worker: int | None = None
     claim: int = 0
     attempt: int = 0
     crashes: int = 0
+    later: bool = False
+    unique: str | None = None
+    until_started: bool = False
+    asked: bool = False
+    parent: bool = False
+    waits: list[Wait] = field(default_factory=list)
+
+    @property
+    def awaits(self) -> bool:
+        return any(wait.end is None for wait in self.waits)
 
 
 @dataclass
@@ -77,6 +113,93 @@ class Model:
             chosen.append(number)
         return chosen
 
+    def pick(self, chances: Iterable[int]) -> list[int]:
+        """Some of the jobs."""
+        numbers = sorted(self.jobs)
+        return sorted({numbers[chance % len(numbers)] for chance in chances})
+
+    def holder(self, key: str | None) -> int | None:
+        """The living job of a unique key."""
+        if key is None:
+            return None
+        return next((n for n, one in self.jobs.items() if one.unique == key and not one.state.final), None)
+
+    def let_go(self, numbers: list[int]) -> None:
+        for number in numbers:
+            one = self.jobs[number]
+            one.state = State.SCHEDULED if one.later else State.QUEUED
+            one.place = one.place if one.later else self.place()
+
+    def end(self, ends: dict[int, State]) -> None:
+        """End jobs, wave after wave, and let go who waits no more."""
+        free: list[int] = []
+        wave, ended = dict(ends), set(ends)
+        while wave:
+            for number, state in wave.items():
+                self.jobs[number].state = state
+            follow: dict[int, State] = {}
+            for child, one in sorted(self.jobs.items()):
+                told = [wait for wait in one.waits if wait.end is None and wait.parent in wave]
+                for wait in told:
+                    wait.end = wave[wait.parent]
+                if not told or child in ended or one.state.final:
+                    continue
+                over = [wait for wait in told if wait.on == On.TAKE_OVER]
+                if over:
+                    follow[child] = wave[over[0].parent]
+                elif not all(_fits(wait) for wait in told):
+                    follow[child] = State.CANCELLED
+                elif not one.awaits and one.state == State.WAITING:
+                    free.append(child)
+            wave = follow
+            ended |= set(follow)
+        self.let_go(free)
+
+    def waits_for(self, number: int, other: int) -> bool:
+        """Whether a job waits for another, directly or through others, or is it."""
+        return number == other or any(
+            self.waits_for(wait.parent, other)
+            for wait in self.jobs[number].waits
+            if wait.end is None and wait.parent in self.jobs
+        )
+
+
+def _fits(wait: Wait) -> bool:
+    return wait.on == On.END or (wait.end == State.SUCCEEDED) == (wait.on == On.SUCCESS)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a submit says of one job, as far as it is drawn; `after`: (chance, end, of this submit)."""
+
+    pair: tuple[str, str]
+    priority: Priority = Priority.NORMAL
+    max_crashes: int = 2
+    later: bool = False
+    held: bool = False
+    unique: str | None = None
+    until_started: bool = False
+    after: tuple[tuple[int, On, bool], ...] = ()
+
+
+CHANCES = st.integers(0, 40)
+PLAIN = st.builds(Given, st.sampled_from(PAIRS), st.sampled_from(Priority), st.integers(1, 2), st.booleans())
+RICH = st.builds(
+    Given,
+    st.sampled_from(PAIRS),
+    st.sampled_from(Priority),
+    st.integers(1, 2),
+    st.sampled_from([False, False, False, True]),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([None, None, "a", "b"]),
+    st.booleans(),
+    st.lists(
+        st.tuples(CHANCES, st.sampled_from([On.SUCCESS, On.FAILURE, On.END]), st.booleans()), max_size=3
+    ).map(tuple),
+)
+ENDS = st.one_of(st.sampled_from(["back", "ok", "again", "bad", "later", "stop"]), CHANCES)
+"""How a job ends; a number: it takes over from another."""
+
 
 class Machine(RuleBasedStateMachine):
     """The calls that change anything, in any order."""
@@ -88,11 +211,12 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
+        self.forgotten: Counter[State] = Counter()
 
     @initialize(target=workers, others=st.integers(0, 2))
     def begin(self, others: int) -> Any:
         """Something is there from the beginning, so that few steps reach far."""
-        self.submit([(PAIRS[0], Priority.NORMAL, 2, False)] * 3 + [(PAIRS[3], Priority.HIGH, 1, False)])
+        self.submit([Given(PAIRS[0])] * 3 + [Given(PAIRS[3], Priority.HIGH, 1)])
         return multiple(*[self.register() for _ in range(others + 1)])
 
     @rule(target=workers)
@@ -101,24 +225,41 @@ class Machine(RuleBasedStateMachine):
         self.model.live.add(number)
         return number
 
-    @rule(
-        jobs=st.lists(
-            st.tuples(st.sampled_from(PAIRS), st.sampled_from(Priority), st.integers(1, 2), st.booleans()),
-            min_size=1,
-            max_size=6,
-        )
-    )
-    def submit(self, jobs: list[tuple[tuple[str, str], Priority, int, bool]]) -> None:
-        numbers = self.store.submit(
-            [
-                job(task, queue=queue, priority=priority, max_crashes=crashes, delay=EVER if later else None)
-                for (queue, task), priority, crashes, later in jobs
-            ]
-        )
-        for number, ((queue, task), priority, crashes, later) in zip(numbers, jobs, strict=True):
-            assert number not in self.model.jobs
-            state = State.SCHEDULED if later else State.QUEUED
-            self.model.jobs[number] = Job(queue, task, priority, crashes, state, self.model.place())
+    @rule(jobs=st.one_of(st.lists(PLAIN, min_size=1, max_size=6), st.lists(RICH, min_size=1, max_size=4)))
+    def submit(self, jobs: list[Given]) -> None:
+        known = sorted(self.model.jobs)
+        numbers = self.store.submit([_new(given, place, known) for place, given in enumerate(jobs)])
+        for place, (number, given) in enumerate(zip(numbers, jobs, strict=True)):
+            holder = self.model.holder(given.unique)
+            assert number == -holder if holder is not None else number > max(self.model.jobs, default=0)
+            if holder is not None:
+                continue
+            one = Job(
+                *given.pair,
+                given.priority,
+                given.max_crashes,
+                State.HELD if given.held else State.WAITING,
+                later=given.later,
+                unique=given.unique,
+                until_started=given.until_started,
+            )
+            for edge in _new(given, place, known).after:
+                parent = abs(numbers[edge.job]) if edge.here else edge.job
+                end = self.model.jobs[parent].state
+                one.waits.append(Wait(parent, edge.on, end if end.final else None))
+                self.model.jobs[parent].parent |= not end.final
+            self.model.jobs[number] = one
+        stored = [number for number in numbers if number > 0]
+        ends = [
+            n for n in stored if not all(wait.end is None or _fits(wait) for wait in self.model.jobs[n].waits)
+        ]
+        free = [
+            n
+            for n in stored
+            if n not in ends and not self.model.jobs[n].awaits and self.model.jobs[n].state == State.WAITING
+        ]
+        self.model.end(dict.fromkeys(ends, State.CANCELLED))
+        self.model.let_go(free)
 
     @rule(
         target=claims,
@@ -134,62 +275,115 @@ class Machine(RuleBasedStateMachine):
         for held in got.claimed:
             one = self.model.jobs[held.id]
             one.state, one.worker, one.claim = State.RUNNING, worker, one.claim + 1
+            if one.until_started:
+                one.unique, one.until_started = None, False
             assert held == _as_claimed(held, one)
         return multiple(*[(worker, held.id, held.claim) for held in got.claimed])
 
     @rule(
         told=st.lists(claims, min_size=1, max_size=4, unique=True),
-        ends=st.lists(st.sampled_from(["back", "ok", "again", "bad", "later"]), min_size=4, max_size=4),
+        ends=st.lists(ENDS, min_size=4, max_size=4),
     )
-    def finish(self, told: list[tuple[int, int, int]], ends: list[str]) -> None:
+    def finish(self, told: list[tuple[int, int, int]], ends: list[str | int]) -> None:
         worker = told[0][0]
         outcomes: list[Outcome] = []
-        expected: list[int] = []
-        for (_, number, claim), end in zip(told, ends, strict=False):
-            if any(outcome.id == number for outcome in outcomes):
-                continue
+        stale: list[int] = []
+        slow: list[tuple[int, Outcome]] = []
+        # In the order of ids, because that is the order in which one of the databases takes them anyway.
+        by_id = {number: (claim, end) for (_, number, claim), end in zip(told, ends, strict=False)}
+        for number, (claim, end) in sorted(by_id.items()):
+            outcome = self._outcome(end, number, claim)
+            outcomes.append(outcome)
             one = self.model.jobs.get(number)
-            fits = one is not None and (one.state, one.worker, one.claim) == (State.RUNNING, worker, claim)
-            same = {"ok": State.SUCCEEDED, "bad": State.FAILED}.get(end)
-            ended = one is not None and (one.state, one.claim) == (same, claim)
-            outcomes.append(_outcome(end, number, claim))
-            if one is None or not fits:
-                expected += [] if ended else [number]
-                continue
-            match end:
-                case "ok" | "bad":
-                    one.state = State.SUCCEEDED if end == "ok" else State.FAILED
-                case "again" | "later":
-                    one.attempt += 1
-                    one.state = State.QUEUED if end == "again" else State.SCHEDULED
-                    one.place = self.model.place() if end == "again" else one.place
+            if one is None or (one.state, one.worker, one.claim) != (State.RUNNING, worker, claim):
+                stale += [] if one is not None and _recorded(one, outcome) else [number]
+            elif one.asked or one.parent or isinstance(outcome, Cancelled | TakeOver):
+                slow.append((number, outcome))
+            else:
+                self._end_plainly(one, outcome)
+        self._end_slowly(slow)
+        got = swap(self.store, worker, outcomes, limit=0, pairs=[])
+        assert sorted(got.stale) == sorted(stale)
+
+    def _outcome(self, end: str | int, number: int, claim: int) -> Outcome:
+        if isinstance(end, int):
+            return TakeOver(number, claim, self.model.pick([end])[0], 1)
+        return _outcome(end, number, claim)
+
+    def _end_plainly(self, one: Job, outcome: Outcome) -> None:
+        one.worker = None
+        match outcome:
+            case Succeeded() | Failed():
+                one.state = State.SUCCEEDED if isinstance(outcome, Succeeded) else State.FAILED
+            case Retry(delay=delay):
+                self._charge(one, delay)
+            case _:
+                one.state = State.QUEUED
+
+    def _charge(self, one: Job, delay: int) -> None:
+        one.attempt += 1
+        one.state = State.SCHEDULED if delay else State.QUEUED
+        one.place = one.place if delay else self.model.place()
+
+    def _end_slowly(self, told: list[tuple[int, Outcome]]) -> None:
+        """Flagged jobs: who takes over first, then ends with all that follows, then those that go on."""
+        ends: dict[int, State] = {}
+        after: list[tuple[Job, int]] = []
+        for number, outcome in told:
+            one = self.model.jobs[number]
+            one.worker = None
+            match outcome:
+                case Succeeded():
+                    ends[number] = State.SUCCEEDED
+                case Failed():
+                    ends[number] = State.FAILED
+                case Cancelled():
+                    ends[number] = State.CANCELLED
+                case _ if one.asked:
+                    ends[number] = State.CANCELLED
+                case Retry(delay=delay):
+                    after.append((one, delay))
+                case TakeOver(job=other):
+                    if self.model.jobs[other].state.final:
+                        ends[number] = self.model.jobs[other].state
+                    elif self.model.waits_for(other, number):
+                        ends[number] = State.FAILED
+                    else:
+                        one.state = State.WAITING
+                        one.waits.append(Wait(other, On.TAKE_OVER))
+                        self.model.jobs[other].parent = True
                 case _:
                     one.state = State.QUEUED
-            if not one.state.final:
-                one.worker = None
-        got = swap(self.store, worker, outcomes, limit=0, pairs=[])
-        assert sorted(got.stale) == sorted(expected)
+        self.model.end(ends)
+        for one, delay in after:
+            self._charge(one, delay)
 
-    @rule(worker=workers, begun=st.one_of(st.none(), st.sets(st.integers(1, 40))))
+    @rule(worker=workers, begun=st.one_of(st.none(), st.sets(CHANCES)))
     def bury(self, worker: int, begun: set[int] | None) -> None:
+        known = None if begun is None else set(self.model.pick(begun))
         token = dict(self.store.live_tokens()).get(worker)
         assert (token is not None) == (worker in self.model.live)
         rescue = self.store.bury(
-            token or "nobody", started=None if begun is None else sorted(begun), note="killed"
+            token or "nobody", started=None if known is None else sorted(known), note="killed"
         )
         uncharged, crashed, lost = [], [], []
-        for number, one in self.model.jobs.items():
-            if worker in self.model.live and one.state == State.RUNNING and one.worker == worker:
-                if begun is not None and number not in begun:
-                    one.state = State.QUEUED
-                    uncharged.append(number)
-                elif one.crashes + 1 < one.max_crashes:
-                    one.state = State.QUEUED
-                    crashed.append(number)
-                else:
-                    one.state = State.LOST
-                    lost.append(number)
-                one.crashes += number not in uncharged
+        ends: dict[int, State] = {}
+        for number, one in self._left(worker):
+            if one.asked:
+                ends[number] = State.CANCELLED
+                continue
+            if known is not None and number not in known:
+                one.state = State.QUEUED
+                uncharged.append(number)
+                continue
+            one.crashes += 1
+            if one.crashes < one.max_crashes:
+                one.state = State.QUEUED
+                crashed.append(number)
+            else:
+                ends[number] = State.LOST
+                lost.append(number)
+        self.model.end(ends)
         self.model.live.discard(worker)
         assert (sorted(rescue.uncharged), sorted(rescue.crashed), sorted(rescue.lost)) == (
             uncharged,
@@ -197,25 +391,70 @@ class Machine(RuleBasedStateMachine):
             lost,
         )
 
+    def _left(self, worker: int) -> list[tuple[int, Job]]:
+        """What a live worker holds."""
+        return [
+            (number, one)
+            for number, one in sorted(self.model.jobs.items())
+            if worker in self.model.live and one.state == State.RUNNING and one.worker == worker
+        ]
+
     @rule(worker=workers)
     def leave(self, worker: int) -> None:
         self.store.leave(worker)
-        for one in self.model.jobs.values():
-            if worker in self.model.live and one.state == State.RUNNING and one.worker == worker:
-                one.state, one.worker = State.QUEUED, None
+        ends: dict[int, State] = {}
+        for number, one in self._left(worker):
+            one.worker = None
+            if one.asked:
+                ends[number] = State.CANCELLED
+            else:
+                one.state = State.QUEUED
+        self.model.end(ends)
         self.model.live.discard(worker)
 
-    @rule(numbers=st.sets(st.integers(1, 40), max_size=8))
-    def retry(self, numbers: set[int]) -> None:
-        expected = [
-            n
-            for n, one in self.model.jobs.items()
-            if n in numbers and one.state.final and one.state != State.SUCCEEDED
-        ]
-        assert self.store.retry(sorted(numbers)) == sorted(expected)
-        for number in sorted(expected):
+    @rule(chances=st.sets(CHANCES, max_size=8))
+    def retry(self, chances: set[int]) -> None:
+        numbers = self.model.pick(chances)
+        expected = []
+        for number in numbers:
             one = self.model.jobs[number]
-            one.state, one.attempt, one.crashes, one.place = State.QUEUED, 0, 0, self.model.place()
+            if not one.state.final or one.state == State.SUCCEEDED or self.model.holder(one.unique):
+                continue
+            expected.append(number)
+            one.attempt = one.crashes = 0
+            one.asked = one.parent = one.later = one.until_started = False
+            one.waits = [wait for wait in one.waits if wait.end is not None]
+            self.model.let_go([number])
+        assert self.store.retry(numbers) == expected
+
+    @rule(chances=st.sets(CHANCES, max_size=2))
+    def cancel(self, chances: set[int]) -> None:
+        living = {
+            n: self.model.jobs[n] for n in self.model.pick(chances) if not self.model.jobs[n].state.final
+        }
+        running = [number for number, one in living.items() if one.state == State.RUNNING]
+        answer = self.store.cancel(self.model.pick(chances))
+        assert answer == {n: State.RUNNING if n in running else State.CANCELLED for n in living}
+        for number in running:
+            self.model.jobs[number].asked = True
+        self.model.end({number: State.CANCELLED for number in living if number not in running})
+
+    @rule(chances=st.sets(CHANCES, max_size=8))
+    def release_held(self, chances: set[int]) -> None:
+        numbers = self.model.pick(chances)
+        held = [number for number in numbers if self.model.jobs[number].state == State.HELD]
+        assert self.store.release_held(numbers) == held
+        for number in held:
+            self.model.jobs[number].state = State.WAITING
+        self.model.let_go([number for number in held if not self.model.jobs[number].awaits])
+
+    @rule(chances=st.sets(CHANCES, max_size=2))
+    def discard(self, chances: set[int]) -> None:
+        numbers = [n for n in self.model.pick(chances) if len(self.model.jobs) > 4]
+        ended = [number for number in numbers if self.model.jobs[number].state.final]
+        assert self.store.discard(numbers) == ended
+        for number in ended:
+            self.forgotten[self.model.jobs.pop(number).state] += 1
 
     @rule()
     def tick(self) -> None:
@@ -240,19 +479,68 @@ class Machine(RuleBasedStateMachine):
             assert (info.state, info.attempt, info.crashes) == (one.state, one.attempt, one.crashes), number
         counted = self.store.counts().by_state
         for state in State:
-            assert counted.get(state, 0) == sum(one.state == state for one in self.model.jobs.values()), state
+            n = sum(one.state == state for one in self.model.jobs.values()) + self.forgotten[state]
+            assert counted.get(state, 0) == n, state
+
+    @invariant()
+    def children_read_how_their_parents_ended(self) -> None:
+        for number, one in self.model.jobs.items():
+            if one.waits:
+                assert [(read.job, read.state) for read in self.store.inputs(number)] == [
+                    (wait.parent, wait.end)
+                    for wait in one.waits
+                    if wait.end is not None and wait.on != On.TAKE_OVER
+                ], number
 
     @invariant()
     def held_and_settled_agree(self) -> None:
         for worker in self.model.live:
+            left = self._left(worker)
             assert {(held.id, held.claim) for held in self.store.held(worker)} == {
-                (n, one.claim)
-                for n, one in self.model.jobs.items()
-                if one.state == State.RUNNING and one.worker == worker
+                (number, one.claim) for number, one in left
             }
+            assert [held.id for held in self.store.cancels(worker)] == [n for n, one in left if one.asked]
         assert {(end.id, end.claim, end.state) for end in self.store.settled(list(self.model.jobs))} == {
             (n, one.claim, one.state) for n, one in self.model.jobs.items() if one.state.final
         }
+
+
+def _new(given: Given, place: int, known: list[int]) -> NewJob:
+    """A drawn job as the store takes it; parents that cannot be are left out."""
+    after = [
+        Edge(chance % place, on, here=True) if here else Edge(known[chance % len(known)], on)
+        for chance, on, here in given.after
+        if (place if here else known)
+    ]
+    queue, task = given.pair
+    return job(
+        task,
+        queue=queue,
+        priority=given.priority,
+        max_crashes=given.max_crashes,
+        delay=EVER if given.later else None,
+        held=given.held,
+        unique=given.unique,
+        until_started=given.until_started,
+        after=tuple(after),
+    )
+
+
+def _recorded(one: Job, outcome: Outcome) -> bool:
+    """Whether the end that is told was recorded before."""
+    if one.claim != outcome.claim:
+        return False
+    match outcome:
+        case Succeeded():
+            return one.state == State.SUCCEEDED
+        case Failed():
+            return one.state == State.FAILED
+        case Cancelled():
+            return one.state == State.CANCELLED
+        case TakeOver():
+            return one.state.final or one.state == State.WAITING
+        case _:
+            return False
 
 
 def _as_claimed(held: Claimed, one: Job) -> Claimed:
@@ -281,6 +569,8 @@ def _outcome(end: str, number: int, claim: int) -> Outcome:
             return Retry(number, claim, ERROR, 0)
         case "later":
             return Retry(number, claim, ERROR, EVER)
+        case "stop":
+            return Cancelled(number, claim, None, 1, 2)
         case _:
             return Release(number, claim)
 
@@ -311,7 +601,7 @@ def test_the_store_behaves_as_its_model(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         OnOneDatabase,
         settings=settings(
-            max_examples=60 if dialect == "sqlite" else 20,
+            max_examples=100 if dialect == "sqlite" else 20,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
