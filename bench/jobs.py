@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from bench.marks import begin, end, mark
 from coserver import task
@@ -28,3 +29,11 @@ async def sleep2(number: int) -> None:
     begin(number)
     await asyncio.sleep(2)
     end(number)
+
+
+@task
+async def gate(number: int, opening: str) -> None:
+    """Run until there is a file of that name."""
+    mark(number)
+    while not os.path.exists(opening):  # noqa: ASYNC110, ASYNC240 - another process makes it
+        await asyncio.sleep(0.02)

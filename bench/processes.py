@@ -53,6 +53,14 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    """Return a living process's parent."""
+    fields = _stat(pid)
+    if fields is None:
+        raise ProcessLookupError(pid)
+    return int(fields[1])
+
+
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that we started, and its descendants, in one stroke: stopped first, they start nothing more."""
     if process.poll() is None:

@@ -104,11 +104,13 @@ REPLY_P99 = Row("submit to result, p99", "reply p99", MS)
 IDLE_CPU = Row("idle worker, CPU", "idle CPU", PERCENT, _both(at_most(0.5)))
 MEMORY = Row("idle worker, memory (PSS)", "memory", MB)
 RESIDENT = Row("idle worker, resident", "resident", MB, _both(at_most(45)))
+NODE_CPU = Row("idle keeper and node, CPU", "node CPU", PERCENT)
+NODE_MEMORY = Row("idle keeper and node, memory (PSS)", "node memory", MB)
 TAKEOVER = Row("kill -9: its 10 jobs run again", "takeover", SECONDS, _both(at_most(0.1)))
 
 ROWS = (
     DRAIN, DRAIN_2, SHARE, THREADS, AMONG_QUEUED, AMONG_SCHEDULED,
     SUBMIT, SUBMIT_THREADS, SUBMIT_PROCESSES, SUBMIT_P50, SUBMIT_P99, SUBMIT_MAX, SUBMIT_MANY,
     START_P50, START_P99, REPLY_P50, REPLY_P99,
-    IDLE_CPU, MEMORY, RESIDENT, TAKEOVER,
+    IDLE_CPU, MEMORY, RESIDENT, NODE_CPU, NODE_MEMORY, TAKEOVER,
 )  # fmt: skip

@@ -30,7 +30,7 @@ def contestant(database: Database, sizes: Sizes) -> Contestant:
         Scenario("start", (rows.REPLY_P50, rows.REPLY_P99), lambda: wait.reply(database, sizes)),
         Scenario(
             "idle",
-            (rows.IDLE_CPU, rows.MEMORY, rows.RESIDENT),
+            (rows.IDLE_CPU, rows.MEMORY, rows.RESIDENT, rows.NODE_CPU, rows.NODE_MEMORY),
             lambda: idle.idle(database, sizes),
             once=True,
             together=True,

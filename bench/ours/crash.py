@@ -4,69 +4,52 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.databases import Database
-from bench.jobs import noop, sleep2
-from bench.marks import Mark, Marks
-from bench.ours.workers import ROOT
+from bench.jobs import gate, sleep2
+from bench.marks import Marks
+from bench.ours.site import site
 from bench.scenario import RUN_LIMIT, Sizes
 from coserver import Client, using
 
-_SITE = """
-[site]
-name = "bench"
-store = "{url}"
-[app]
-path = ["{root}"]
-tasks = ["bench.jobs"]
-[defaults.service]
-env = {{ {variable} = "{marks}" }}
+_SERVICES = """
 [service.victim]
-queues = {{ default = 10 }}
+queues = { default = 10 }
 [service.other]
-queues = {{ default = 100, hello = 1 }}
+queues = { default = 100, gates = 100 }
+concurrency = 100
 """
-JOBS, HELD = 100, 10
-SETTLED = 0.5
+HELD, ROOM, JOBS = 10, 100, 100
 
 
 def takeover(database: Database, sizes: Sizes) -> Sequence[float]:
     """One worker runs 10 of 100 two-second jobs, another one the rest; the first is killed. Returns the seconds until
     the last of its ten jobs has begun again."""
     url = database.fresh()
-    with Marks(JOBS + 1) as marks, tempfile.TemporaryDirectory(prefix="coserver-bench-") as home:
-        ((variable, path),) = marks.environment.items()
-        Path(home, "coserver.toml").write_text(
-            _SITE.format(url=url, root=ROOT, variable=variable, marks=path)
-        )
-        _coserver(home, "up", "-d")
-        try:
-            with Client(url) as client, using(client):
-                return (_takeover(marks, sizes.takeover),)
-        finally:
-            _coserver(home, "down")
+    with (
+        Marks(ROOM + JOBS) as marks,
+        site(url, marks, _SERVICES) as directory,
+        Client(url) as client,
+        using(client),
+    ):
+        return (_takeover(marks, directory / "open", sizes.takeover),)
 
 
-def _takeover(marks: Marks, limit: float) -> float:
-    noop.options(queue="hello").submit(JOBS)
-    other = _first(marks).process
-    # It is stopped while the victim takes what it can hold, and then takes all that comes. Before that it shall have
-    # come to rest, since whoever is stopped within a transaction keeps its locks.
-    time.sleep(SETTLED)
-    os.kill(other, signal.SIGSTOP)
-    try:
-        sleep2.submit_many([sleep2.bind(number) for number in range(HELD)])
-        marks.await_begun(HELD, RUN_LIMIT)
-    finally:
-        os.kill(other, signal.SIGCONT)
-    sleep2.submit_many([sleep2.bind(number) for number in range(HELD, JOBS)])
-    marks.await_begun(JOBS, RUN_LIMIT)
+def _takeover(marks: Marks, opening: Path, limit: float) -> float:
+    # Jobs that wait at a gate fill the other worker while the victim takes what it can hold. Then the gate opens, and
+    # the other one takes the rest.
+    gate.options(queue="gates").submit_many([gate.bind(number, str(opening)) for number in range(ROOM)])
+    marks.await_begun(ROOM, RUN_LIMIT)
+    first, last = ROOM + HELD, ROOM + JOBS
+    sleep2.submit_many([sleep2.bind(number) for number in range(ROOM, first)])
+    marks.await_begun(first, RUN_LIMIT)
+    opening.touch()
+    sleep2.submit_many([sleep2.bind(number) for number in range(first, last)])
+    marks.await_begun(last, RUN_LIMIT)
+    other = marks.all()[0].process
     held = [one for one in marks.all() if one.process != other]
     if len(held) != HELD or any(one.ended for one in held):
         raise RuntimeError("the machine is too busy to hold ten two-second jobs at the same time")
@@ -83,27 +66,3 @@ def run_again(marks: Marks, numbers: Sequence[int], killed: int, limit: float) -
             return (max(again) - killed) / 1e9
         time.sleep(0.01)
     return float("inf")
-
-
-def _first(marks: Marks) -> Mark:
-    deadline = time.monotonic() + RUN_LIMIT
-    while not (found := marks.all()):
-        if time.monotonic() > deadline:
-            raise TimeoutError("no job began")
-        time.sleep(0.01)
-    return found[0]
-
-
-def _coserver(home: str, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "coserver", *words],
-        cwd=home,
-        env={name: value for name, value in os.environ.items() if not name.startswith("COSERVER_")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"coserver {' '.join(words)} said: {done.stdout}")
