@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[http,postgres,wsgi,zodb]" --group test --group check
+	$(BIN)/python -m pip install --quiet --editable ".[http,otel,postgres,wsgi,zodb]" --group test --group check
 	@touch $@ $(VENV)/installed
 
 demo: install

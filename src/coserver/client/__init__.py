@@ -16,7 +16,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
@@ -29,12 +31,15 @@ from coserver.model.why_words import Why
 from coserver.store import open_store
 from coserver.store.contract import Opener, Store
 from coserver.store.inquiry import ask, ask_all
+from coserver.tasks import instrument
 from coserver.tasks.by_name import job_by_name
 from coserver.tasks.handle import Job
 from coserver.tasks.options import SubmitOptions, options, queue_named
 
 __all__ = ["Client"]
 
+FOLLOWED = 10
+"""Jobs that others wait for, whose traces are looked up at a submit while somebody follows it."""
 THREADS = 4
 """Calls of `a…` methods that are in the store at the same time, at most."""
 
@@ -259,15 +264,36 @@ class Client:
     def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
         """Store the jobs in one transaction, the caller's own if `connection` is given; return their ids in order,
         negated where a living job had the unique key."""
-        store = self._opened()
-        return store.submit(jobs) if connection is None else store.submit_on(connection, jobs)
+        if instrument.active is None:
+            return self._enqueue(jobs, connection)
+        with instrument.active.submitting(jobs, self._carried(jobs)) as submitting:
+            ids = self._enqueue(submitting.jobs, connection)
+            submitting.stored(ids)
+            return ids
 
     async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
         """As `enqueue`, without blocking the event loop."""
         if connection is None:
-            return await self._in_thread(lambda: self.enqueue(jobs))
+            context = copy_context()  # a trace goes on in the thread
+            return await self._in_thread(lambda: context.run(self.enqueue, jobs))
         store = await self._in_thread(self._opened)
-        return await store.asubmit_on(connection, jobs)
+        if instrument.active is None:
+            return await store.asubmit_on(connection, jobs)
+        carried = await self._in_thread(lambda: self._carried(jobs))
+        with instrument.active.submitting(jobs, carried) as submitting:
+            ids = await store.asubmit_on(connection, submitting.jobs)
+            submitting.stored(ids)
+            return ids
+
+    def _enqueue(self, jobs: Sequence[NewJob], connection: Any) -> list[int]:
+        store = self._opened()
+        return store.submit(jobs) if connection is None else store.submit_on(connection, jobs)
+
+    def _carried(self, jobs: Sequence[NewJob]) -> list[instrument.Carrier]:
+        """What the jobs carry of their traces that these wait for, of a few of them."""
+        ids = dict.fromkeys(edge.job for job in jobs for edge in job.after if not edge.here)
+        found = [self.look(job) for job in islice(ids, FOLLOWED)]
+        return [instrument.carrier(info.options) for info in found if info is not None]
 
     def look(self, id: int) -> JobInfo | None:
         """Return what is known of a job, or None."""
