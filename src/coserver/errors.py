@@ -18,6 +18,7 @@ name the cause after a colon and end with what mends it after a semicolon.
      ├─ StoreUnavailable      the store cannot be opened or reached
      │   ├─ SchemaMismatch    the store's tables are newer than this coserver, or not there yet
      │   └─ StoreRefused      the store works, but what it was told it cannot keep
+     ├─ BackupFailed          a store could not be copied; nothing is where the copy was to be
      ├─ WouldDeadlock         waiting here could never end
      └─ JobError              what `result()` raises
          ├─ JobFailed(type, message, traceback)
@@ -133,6 +134,12 @@ class StoreRefused(StoreUnavailable):
     code = "store-refused"
     exit_status = 1
     http_status = 422
+
+
+class BackupFailed(CoserverError):
+    """A backup of the store could not be made; there is no file, and an older one is as it was."""
+
+    code = "backup-failed"
 
 
 class WouldDeadlock(CoserverError):

@@ -52,3 +52,19 @@ def test_tables_that_are_too_new_are_shown_and_code_1(console: Console, here: Pa
     assert said.err.endswith("; upgrade coserver\n")
     said = console("db", "status", "--json")
     assert (said.code, json.loads(said.out)["version"]) == (1, 9999)
+
+
+def test_a_store_is_backed_up_and_no_file_is_lost_by_it(console: Console, here: Path) -> None:
+    console("db", "migrate")
+    number = json.loads(console("jobs", "submit", "a:b", "--json").out)["id"]
+    said = console("db", "backup", "copy.db")
+    assert said.code == 0
+    assert said.out.startswith(f"sqlite:{here}/site.db is backed up to copy.db: ")
+    said = console("db", "backup", "copy.db", "--json")
+    assert (said.code, said.out) == (2, "")
+    assert "it exists; name another file, or say --force to replace it" in said.err
+    made = json.loads(console("db", "backup", "copy.db", "--force", "--json").out)
+    assert (made["file"], made["bytes"]) == ("copy.db", (here / "copy.db").stat().st_size)
+    (here / "coserver.toml").write_text('[site]\nname = "shop"\nstore = "sqlite:copy.db"\n')
+    assert json.loads(console("jobs", "show", number, "--json").out)["task"] == "a:b"
+    assert console("db", "backup", "no/copy.db").code == 1

@@ -1,17 +1,20 @@
-"""`coserver db …`: the store's tables."""
+"""`coserver db …`: the store's tables, and copies of them."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
+from coserver.cli.table import size
 from coserver.errors import SchemaMismatch
 from coserver.store import open_store
 
 
 @click.group()
 def db() -> None:
-    """Look at the store's tables and bring them up to date."""
+    """Look at the store's tables, bring them up to date, copy them."""
 
 
 @db.command()
@@ -60,3 +63,29 @@ def migrate(surroundings: Surroundings) -> None:
         click.echo(f"applied {name}")
     if not applied:
         click.echo("nothing to do")
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE when there is one.")
+@json_option
+@pass_surroundings
+def backup(surroundings: Surroundings, file: Path, force: bool, as_json: bool) -> None:
+    """Copy the whole store into FILE while it is in use, and check the copy.
+
+    \b
+      coserver db backup /backups/site-$(date +%F).db
+
+    The copy is of one moment. On SQLite it is a store itself: to go back to it, put it in the place of the store's
+    file (and its -wal and -shm away) while the site is down. On PostgreSQL it is an archive of pg_dump with coserver's
+    tables, which pg_restore reads.
+    """
+    from coserver.store.backup import backup as copy
+
+    made = copy(surroundings.site.store, file, force=force)
+    if as_json:
+        put_json(
+            {"store": made.store, "file": str(file), "bytes": made.size, "seconds": round(made.seconds, 3)}
+        )
+    else:
+        put_text(f"{made.store} is backed up to {file}: {size(made.size)}, checked, in {made.seconds:.1f} s")

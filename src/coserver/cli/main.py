@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "queues": ("queues", "queues", "List, pause, resume and purge queues."),
     "why": ("why", "why", "Say why a job waits, and what mends it."),
     "config": ("config", "config", "Check and show the configuration."),
-    "db": ("db", "db", "Look at the store's tables and bring them up to date."),
+    "db": ("db", "db", "Look at the store's tables, bring them up to date, copy them."),
     "doctor": ("doctor", "doctor", "Look for what is wrong with site and machine."),
 }
 EXIT_INTERRUPTED = 130

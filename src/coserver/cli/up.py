@@ -93,6 +93,8 @@ def _prepare_store(site: Site) -> None:
     try:
         for name in store.migrate():
             say(f"store: applied migration {name}")
+        if store.set_limits(site.limits, once=True) and site.limits:
+            say(f"store: limits of {', '.join(limit.name for limit in site.limits)} hold from now on")
     except SchemaMismatch:
         raise
     except StoreUnavailable as error:

@@ -74,10 +74,12 @@ class Section(Shape[T]):
 
 
 class Named(Shape[Mapping[str, T]]):
-    """A table of tables, named by the user: `[service.NAME]`; `what` is what one of them is called."""
+    """A table of tables, named by the user: `[service.NAME]`; `what` is what one of them is called, `pattern` what its
+    names match (None: as those of services)."""
 
-    def __init__(self, record: type[T], *, what: str, example: str) -> None:
+    def __init__(self, record: type[T], *, what: str, example: str, pattern: str | None = None) -> None:
         self.record = record
+        self.pattern = pattern
         self.what = what
         self.expected = f"a table for each {what}, such as {example}"
 

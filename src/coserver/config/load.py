@@ -21,6 +21,7 @@ from coserver.config.discover import discover
 from coserver.config.environment import override
 from coserver.config.include import Sources
 from coserver.config.keys import keys_of
+from coserver.config.limits import read_limits
 from coserver.config.origin import Problems
 from coserver.config.records import (
     AppConfig,
@@ -87,6 +88,7 @@ def _check(table: Table, main: Path, files: tuple[Path, ...], problems: Problems
     retention = read_table(RetentionConfig, table.get("retention"), ("retention",), ledger)
     check_defaults(table, ledger)
     services = read_services(table, ledger, base_dir=base_dir)
+    limits = read_limits(table, ledger)
     return Site(
         **site.found,
         node=NodeConfig(**node.found),
@@ -98,6 +100,7 @@ def _check(table: Table, main: Path, files: tuple[Path, ...], problems: Problems
         base_dir=base_dir,
         files=files,
         settings=MappingProxyType(ledger.settings),
+        limits=limits,
     )
 
 

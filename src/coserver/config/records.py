@@ -25,9 +25,12 @@ from coserver.config.values import (
     LABELS,
     MODULES,
     NAME_TEXT,
+    LIMIT,
     OBJECT,
+    PACE,
     PATHS,
     PATTERNS,
+    QUEUE,
     SIGNAL,
     SIZE,
     USER,
@@ -38,6 +41,7 @@ from coserver.config.values import (
     check_queue,
 )
 from coserver.model.address import Address
+from coserver.model.job import Limit
 from coserver.model.restart import RestartPolicy, When
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -511,6 +515,28 @@ class RetentionConfig:
 
 
 @record
+class LimitConfig:
+    """`[queue.NAME]` and `[limit.NAME]`: how many jobs run at once and begin in a time, over the whole site."""
+
+    max_running: int | None = key(
+        Integer(1, 2**31 - 1, example=1, unit="jobs"),
+        "How many of these jobs run at once, over all hosts.",
+        default=None,
+        default_text="any number",
+        restart="site",
+        also=("concurrency", "max_concurrency", "concurrency_limit", "limit"),
+    )
+    rate: tuple[int, float] | None = key(
+        PACE,
+        "How many of these jobs begin at most in any such time, over all hosts.",
+        default=None,
+        default_text="any number",
+        restart="site",
+        also=("rate_limit", "throttle"),
+    )
+
+
+@record
 class Document:
     """The whole file."""
 
@@ -546,6 +572,20 @@ class Document:
         default_text="",
         also=("services", "program", "process", "watcher"),
     )
+    queue: Mapping[str, LimitConfig] = computed(
+        Named(LimitConfig, what="queue", example="[queue.mail]", pattern=QUEUE),
+        "Limits of a queue's jobs, site-wide. They are written to the store by the first `up` that finds these very "
+        "declarations in the file.",
+        default_text="",
+        also=("queues",),
+    )
+    limit: Mapping[str, LimitConfig] = computed(
+        Named(LimitConfig, what="limit", example="[limit.user]", pattern=LIMIT),
+        "Limits of the jobs that ask for a limit key: NAME is the part of the key before its first colon, and each key "
+        "is counted by itself. A key without a limit of its own runs one job at a time. Written like those of queues.",
+        default_text="",
+        also=("limits",),
+    )
     retention: RetentionConfig = computed(
         Section(RetentionConfig, RetentionConfig, example="[retention]"),
         "How long finished jobs are kept.",
@@ -553,7 +593,6 @@ class Document:
     )
     LATER: ClassVar = later(
         socket="shared listening sockets",
-        queue="limits of queues",
         calendar="calendars",
         schedule="schedules",
         bus="the bus between hosts",
@@ -595,3 +634,4 @@ class Site:
     base_dir: Path
     files: tuple[Path, ...]
     settings: Mapping[str, Setting] = field(repr=False)
+    limits: tuple[Limit, ...] = ()

@@ -42,8 +42,8 @@ def _key(key: Key) -> dict[str, Json]:
         case Section(record=record):
             # Of a service, [defaults.service] knows only what can be inherited.
             return {**_record(record, inherited=record is ServiceConfig), **described}
-        case Named(record=record):
-            named: dict[str, Json] = {"type": "object", "propertyNames": {"pattern": f"^{NAME}$"}}
+        case Named(record=record, pattern=pattern):
+            named: dict[str, Json] = {"type": "object", "propertyNames": {"pattern": f"^{pattern or NAME}$"}}
             return {**named, "additionalProperties": _record(record), **described}
         case shape:
             value = shape.schema()

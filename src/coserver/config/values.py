@@ -15,7 +15,10 @@ from coserver.model.address import Address, UnixAddress, parse_address
 NAME = r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*"
 _NAME = re.compile(NAME, re.ASCII)
 _LONGEST_NAME = 63
-_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*", re.ASCII)
+QUEUE = r"[A-Za-z0-9_][A-Za-z0-9_.:-]*"
+LIMIT = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_QUEUE = re.compile(QUEUE, re.ASCII)
+_LIMIT = re.compile(LIMIT, re.ASCII)
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 _MODULE = re.compile(_DOTTED)
 _GROUP = re.compile(r"@[\w.-]+")
@@ -47,6 +50,16 @@ def check_queue(text: str) -> str:
         raise ValueError(
             f'"{text}" cannot be a queue: its name holds letters, digits, "_", "-", "." and ":", at most '
             f"{_LONGEST_NAME} characters"
+        )
+    return text
+
+
+def check_limit(text: str) -> str:
+    """Return a limit's name unchanged; raises `ValueError` for one that cannot be."""
+    if not _LIMIT.fullmatch(text) or len(text) > _LONGEST_NAME or text == "queue":
+        raise ValueError(
+            f'"{text}" cannot be a limit: its name, the part of limit keys before the colon, holds letters, digits, '
+            f'"_", "-" and ".", at most {_LONGEST_NAME} characters, and is not "queue"'
         )
     return text
 
@@ -161,6 +174,26 @@ def _show_give_up(value: tuple[int, float] | None) -> Json:
 
 
 GIVE_UP = Parsed(_give_up, _show_give_up, expected='a rate such as "5 in 1m", or "never"')
+
+
+def _pace(text: str) -> tuple[int, float]:
+    found = re.fullmatch(r"\s*([0-9]+)\s*/\s*(\S.*)", text, re.ASCII)
+    if found is None:
+        raise ValueError(f'cannot read "{text}" as a rate; write a count and a duration: "10/s" or "100/5m"')
+    window = found[2].strip()
+    count, period = int(found[1]), units.seconds(window if window[0].isdigit() else f"1{window}")
+    if not 0 < count < 2**31 or not period:
+        raise ValueError(
+            f'cannot use "{text}" as a rate: both numbers must be above zero, the count below 2^31'
+        )
+    return count, period
+
+
+def _show_pace(value: tuple[int, float]) -> Json:
+    return f"{value[0]}/{units.format_seconds(value[1])}"
+
+
+PACE = Parsed(_pace, _show_pace, expected='a rate such as "10/s" or "100/5m"')
 STDERR = Choice("joined", "separate")
 
 

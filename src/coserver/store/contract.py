@@ -217,9 +217,13 @@ class Producer(Protocol):
     def limits(self) -> list[Limit]:
         """Return the declared limits, by name."""
 
-    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = (), once: bool = False) -> bool:
         """Replace the declared limits, but for those named in `keep`, which stay as they are. What waits now comes
-        under a new limit at once, and what runs counts towards it."""
+        under a new limit at once, and what runs counts towards it.
+
+        With `once`, do so only if these very limits were never set with `once` before: what a file says is written
+        when it is new, and does not come back when somebody has changed it since. Returns whether it was done. Raises
+        InvalidArguments for a limit that bounds nothing or has a name that no key can have."""
 
     def listener(self) -> Listener:
         """Open a listener for ends of jobs (used while waiting for results)."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from coserver.model.job import Limit, State
@@ -113,8 +114,16 @@ def leave(session: Session, ids: Sequence[int]) -> set[int]:
     return holders
 
 
-def declare(session: Session, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
-    """Replace the declared limits but for those in `keep`. A queue's new limit lets nobody in before `introduce`."""
+def declare(
+    session: Session, limits: Sequence[Limit], *, keep: Sequence[str] = (), once: bool = False
+) -> bool:
+    """Replace the declared limits but for those in `keep`, and with `once` only if these are new to the store; return
+    whether that was done. A queue's new limit lets nobody in before `introduce`."""
+    if once:
+        mark = _mark(limits)
+        if session.rows("meta_get", key=mark):
+            return False
+        session.rows("meta_set", key=mark, value=str(session.now))
     before = {row[0]: Limit(*row[:4]) for row in session.rows("limits")}
     wanted = {limit.name: limit for limit in limits}
     dropped = [name for name in before if name not in wanted and name not in keep]
@@ -137,6 +146,13 @@ def declare(session: Session, limits: Sequence[Limit], *, keep: Sequence[str] = 
     names = {*dropped, *(limit.name for limit in changed)}
     waiting = {row[0] for row in session.rows("limit_keys")} if names else set()
     look(session, {key for key in waiting if rule_of(key, {}).name in names})
+    return True
+
+
+def _mark(limits: Sequence[Limit]) -> str:
+    """The key under which the store remembers that it has seen these limits."""
+    told = sorted((limit.name, limit.running, limit.starts, limit.period) for limit in limits)
+    return f"limits {sha256(repr(told).encode()).hexdigest()[:32]}"
 
 
 def introduce(session: Session, limit: int) -> bool:

@@ -76,6 +76,7 @@ from coserver.store.foreign_postgres import (
     on_postgres_async,
 )
 from coserver.store.pool import (
+    SHORTLY,
     STATEMENT_SECONDS,
     Connection,
     Pool,
@@ -104,7 +105,6 @@ from coserver.store.records import (
     check_queue,
     filters,
     job_info,
-    json_text,
     judge,
     listing,
     possible,
@@ -235,7 +235,7 @@ class PostgresStore:
 
     def migrate(self) -> list[str]:
         applied: list[str] = []
-        with self._pool.connection() as connection:
+        with self._pool.connection(answer=None) as connection:
             connection.execute("SET statement_timeout = 0", prepare=False)
             connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})", prepare=False)
             try:
@@ -386,15 +386,17 @@ class PostgresStore:
     def limits(self) -> list[Limit]:
         return [Limit(*row[:4]) for row in self._run("limits")]
 
-    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = (), once: bool = False) -> bool:
         check_limits(limits)
         with self._pool.connection() as connection:
             self._ready(connection)
             with connection.transaction():
-                rules.declare(PostgresSession(connection), limits, keep=keep)
+                if not rules.declare(PostgresSession(connection), limits, keep=keep, once=once):
+                    return False
             while self._introduce(connection, 5000):
                 pass
             self._rouse(connection, self._admit(connection).ready)
+        return True
 
     def _introduce(self, connection: Connection, limit: int) -> bool:
         with connection.transaction():
@@ -518,7 +520,9 @@ class PostgresStore:
         return rows
 
     def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
-        rows = self._run("renew", workers=int_array(list(workers)), lease=int(lease * 1e6))
+        with self._pool.connection(answer=SHORTLY) as connection:
+            told = {"workers": int_array(list(workers)), "lease": int(lease * 1e6)}
+            rows = run(self._ready(connection), "renew", told)
         live = {row[0] for row in rows}
         return [worker for worker in workers if worker not in live]
 

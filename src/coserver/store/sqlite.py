@@ -320,16 +320,19 @@ class SQLiteStore:
     def limits(self) -> list[Limit]:
         return [Limit(*row[:4]) for row in self._file.read("limits")]
 
-    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = ()) -> None:
+    def set_limits(self, limits: Sequence[Limit], *, keep: Sequence[str] = (), once: bool = False) -> bool:
         check_limits(limits)
 
-        def body(database: Database) -> list[str]:
+        def body(database: Database) -> tuple[bool, list[str]]:
             session = SQLiteSession(database, self._clock.wall())
-            rules.declare(session, limits, keep=keep)
+            if not rules.declare(session, limits, keep=keep, once=once):
+                return False, []
             rules.introduce(session, -1)
-            return self._whom_any(database, rules.settle(session).ready)
+            return True, self._whom_any(database, rules.settle(session).ready)
 
-        rouse(self._file.write(body))
+        done, wake = self._file.write(body)
+        rouse(wake)
+        return done
 
     # -- worker --------------------------------------------------------------------------------------------------
 

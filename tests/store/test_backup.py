@@ -1,0 +1,157 @@
+"""Copies of stores in use, on both databases."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from coserver.errors import BackupFailed, StoreUnavailable, UsageError
+from coserver.model.job import JobFilter, NewJob, State
+from coserver.store import open_store
+from coserver.store.backup import backup
+from tests.postgres import Server
+
+
+@pytest.mark.parametrize("driver", ["apsw", "sqlite3"])
+def test_a_copy_of_a_store_in_use_is_of_one_moment_and_a_store_itself(
+    sqlite_url: str, tmp_path: Path, driver: str
+) -> None:
+    """Every submit of the writer stores two jobs; a copy that was not of one moment would now and then hold one."""
+    url = f"{sqlite_url}?driver={driver}"
+    store = open_store(url)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            store.submit([NewJob("a"), NewJob("b", f'["{"x" * 5000}"]')])
+
+    store.submit([NewJob("a", queue="q"), NewJob("b", queue="q")])
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = [backup(url, tmp_path / f"copy-{n}.db") for n in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+        written = store.counts().by_state[State.NEW]
+        store.close()
+    before = 0
+    for n, one in enumerate(made):
+        path = tmp_path / f"copy-{n}.db"
+        assert (one.store, one.size) == (sqlite_url, path.stat().st_size)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        copy = open_store(f"sqlite:{path}?driver={driver}")
+        held = copy.counts().by_state.get(State.NEW, 0)
+        assert held % 2 == 0
+        assert before <= held <= written
+        before = held
+        [number] = copy.submit([NewJob("c", queue="q")])
+        assert copy.jobs(JobFilter(task="c"), limit=2)[0].id == number > held
+        copy.close()
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_file_that_is_there_is_replaced_only_when_asked_for(sqlite_url: str, tmp_path: Path) -> None:
+    to = tmp_path / "copy.db"
+    to.write_text("precious")
+    with pytest.raises(UsageError, match=r"it exists; name another file, or say --force"):
+        backup(sqlite_url, to)
+    assert to.read_text() == "precious"
+    backup(sqlite_url, to, force=True)
+    assert to.read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_copy_that_failed_leaves_what_was_there(tmp_path: Path) -> None:
+    to = tmp_path / "copy.db"
+    to.write_text("precious")
+    with pytest.raises(StoreUnavailable, match="cannot back up the store"):
+        backup(f"sqlite:{tmp_path / 'none.db'}", to, force=True)
+    assert to.read_text() == "precious"
+    with pytest.raises(StoreUnavailable):
+        backup(f"sqlite:{tmp_path / 'none.db'}", tmp_path / "other.db")
+    assert list(tmp_path.iterdir()) == [to]
+
+
+def test_a_damaged_store_is_noticed(sqlite_url: str, tmp_path: Path) -> None:
+    store = open_store(sqlite_url)
+    store.submit([NewJob(f"task:{n}", queue="q") for n in range(2_000)])
+    store.close()
+    path = Path(sqlite_url.removeprefix("sqlite:"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [(root,)] = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'coserver_job_ready'"
+        ).fetchall()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek(4096 * (root - 1))
+        file.write(b"\xff" * 4096)
+    with pytest.raises((BackupFailed, StoreUnavailable), match=r"damaged|not sound"):
+        backup(sqlite_url, tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_directory_that_is_not_there_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match=r"No such file or directory; see that its directory is there"):
+        backup(sqlite_url, tmp_path / "no" / "copy.db")
+
+
+def test_a_postgres_store_comes_back_from_its_archive(
+    postgres: Server, postgres_url: str, tmp_path: Path
+) -> None:
+    store = open_store(postgres_url)
+    [first] = store.submit([NewJob("a", '["b"]', queue="q", tags=("spring",))])
+    store.close()
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE of_the_application (n int)")
+    binaries = str(postgres.binary("pg_dump").parent)
+    to = tmp_path / "copy.dump"
+    made = backup(postgres_url, to, environ=os.environ | {"PATH": binaries})
+    assert made.size == to.stat().st_size
+    assert "of-the-tests" not in made.store
+    empty = postgres.create(schema=False)
+    try:
+        done = subprocess.run(
+            [postgres.binary("pg_restore"), "--dbname", empty, "--no-owner", to],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        back = open_store(empty)
+        found = back.job(first)
+        assert found is not None
+        assert (found.args, found.tags, found.state) == ('["b"]', ("spring",), State.QUEUED)
+        assert back.submit([NewJob("c", queue="q")])[0] > first
+        back.close()
+        with psycopg.connect(empty) as connection:
+            names = connection.execute("SELECT to_regclass('of_the_application')").fetchone()
+            assert names == (None,)
+    finally:
+        postgres.drop(empty)
+
+
+def test_without_pg_dump_it_says_what_to_install(postgres_url: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match="pg_dump is not on PATH; install") as caught:
+        backup(postgres_url, tmp_path / "copy.dump", environ={"PATH": str(tmp_path)})
+    assert "of-the-tests" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_pg_dump_complains_of_is_passed_on_without_the_password(
+    postgres: Server, tmp_path: Path
+) -> None:
+    path = {"PATH": str(postgres.binary("pg_dump").parent)}
+    with pytest.raises(BackupFailed, match=r'pg_dump said: .*"nowhere" does not exist') as caught:
+        backup(postgres.url("nowhere"), tmp_path / "copy.dump", environ=path)
+    assert "of-the-tests" not in str(caught.value)
+    with pytest.raises(BackupFailed, match=r"pg_dump said: .*no matching tables"):
+        backup(postgres.url("postgres"), tmp_path / "copy.dump", environ=path)
+    assert list(tmp_path.iterdir()) == []
