@@ -382,19 +382,23 @@ def test_taking_over_from_itself_or_from_nobody_fails(store: Store) -> None:
 
 
 def test_two_that_would_close_a_circle_at_once_do_not(store: Store, another: Callable[[], Store]) -> None:
+    """Neither sees the other's edge, and no row is common to both: a to b, c to d, where b waits for c and d for a."""
     worker, other = join(store), join(store, "images/2")
     stores = (store, another())
+    start = threading.Barrier(2)
+
+    def take_over(one: Store, worker: int, held: Claimed, parent: int) -> None:
+        start.wait(30)
+        finish(one, worker, over(held, parent))
+
     with ThreadPoolExecutor(2) as threads:
-        for _ in range(10):
-            store.submit([job(), job()])
-            [a], [b] = claim(store, worker, 1), claim(store, other, 1)
-            list(
-                threads.map(
-                    lambda one: finish(*one),
-                    [(stores[0], worker, over(a, b.id)), (stores[1], other, over(b, a.id))],
-                )
-            )
-            assert [state(store, a.id), state(store, b.id)] == [State.FAILED, State.FAILED]
+        for _ in range(30):
+            store.submit([job() for _ in range(4)])
+            a, b, d = claim(store, worker, 3)
+            [c] = claim(store, other)
+            finish(store, worker, over(b, c.id), over(d, a.id))
+            list(threads.map(take_over, stores, (worker, other), (a, c), (b.id, d.id)))
+            assert {state(store, held.id) for held in (a, b, c, d)} == {State.FAILED}
 
 
 # -- many at once -----------------------------------------------------------------------------------------------------
