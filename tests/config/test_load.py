@@ -187,7 +187,6 @@ def test_the_error_is_one_of_usage_and_every_problem_has_its_parts(desk: Desk) -
     "text",
     [
         "[socket.http]\nbind = 'x'",
-        "[queue.mail]\nmax_running = 1",
         "[calendar.c]\nexclude = []",
         "[schedule.r]\ntask = 'x:y'",
         "[bus]\ntransport = 'nats://x'",

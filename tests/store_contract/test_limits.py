@@ -363,3 +363,14 @@ def test_limits_are_never_exceeded_whatever_many_do_at_once(
 
 def _ended(store: Store) -> int:
     return sum(n for state, n in store.counts().by_state.items() if state.final)
+
+
+def test_what_a_file_says_is_written_when_it_is_new_and_never_comes_back(store: Store) -> None:
+    one, two = [Limit("a", running=1)], [Limit("a", running=2)]
+    assert store.set_limits(one, once=True)
+    assert not store.set_limits(one, once=True)
+    store.set_limits([Limit("a", running=9)])
+    assert not store.set_limits(one, once=True)
+    assert store.limits() == [Limit("a", running=9)]
+    assert store.set_limits(two, once=True)
+    assert store.limits() == two
