@@ -258,21 +258,9 @@ def readable(value: str | bytes | None) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def is_plain(job: NewJob) -> bool:
-    """Whether a job is not held, free to begin at any time, neither unique nor limited, without tags and parents."""
-    return not (
-        job.unique is not None
-        or job.limit is not None
-        or job.begin_within is not None
-        or job.begin_by is not None
-        or job.tags
-        or job.after
-        or job.held
-    )
-
-
 def check_new(jobs: Sequence[NewJob]) -> bool:
-    """Raise InvalidArguments if any of the jobs cannot be stored. Return whether all are plain."""
+    """Raise InvalidArguments if any of the jobs cannot be stored. Return whether all are plain: not held, free to begin
+    at any time, neither unique nor limited, without tags and parents."""
     plain = True
     for place, job in enumerate(jobs):
         for name in (job.task, job.queue):
@@ -290,7 +278,15 @@ def check_new(jobs: Sequence[NewJob]) -> bool:
             raise InvalidArguments(
                 f"cannot submit {job.task}: run_at and delay exclude each other; give one of them"
             )
-        if not is_plain(job):
+        if (
+            job.unique is not None
+            or job.limit is not None
+            or job.begin_within is not None
+            or job.begin_by is not None
+            or job.tags
+            or job.after
+            or job.held
+        ):
             _check_rest(job, place)
             plain = False
     return plain

@@ -76,7 +76,6 @@ from coserver.store.records import (
     check_queue,
     due_at,
     filters,
-    is_plain,
     job_info,
     json_text,
     judge,
@@ -100,6 +99,18 @@ GROUP = 5000
 
 Ended = tuple[int, int, int, int, str | None, str | None]
 """A finish as the statement of that name reads it: id, claim, started_at, finished_at, result, error."""
+
+
+_UNTIL_STARTED = int(Flag.UNTIL_STARTED)  # a plain number, because it is looked at once per job
+
+
+class _General(list[NewJob]):
+    """A submission in which some job needs more than the fast path."""
+
+
+def _checked(jobs: Sequence[NewJob]) -> Sequence[NewJob]:
+    """The jobs, marked if some of them need more than the fast path. Raises as `check_new`."""
+    return jobs if check_new(jobs) else _General(jobs)
 
 
 def _sql(name: str) -> str:
@@ -136,22 +147,22 @@ class SQLiteStore:
     # -- producer ------------------------------------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[NewJob]) -> list[int]:
-        plain = check_new(jobs)
+        jobs = _checked(jobs)
         if not jobs:
             return []
-        if plain or all(edge.here for job in jobs for edge in job.after):
+        if not isinstance(jobs, _General) or all(edge.here for job in jobs for edge in job.after):
             return self._group.submit(jobs)
         [ids] = self._commit([jobs])  # alone, because a parent that does not exist undoes it all
         return ids
 
     def submit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
-        check_new(jobs)
+        jobs = _checked(jobs)
         if not jobs:
             return []
         return self._told(on_sqlite(self._where, recognise(connection), self._insertion(jobs)))
 
     async def asubmit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
-        check_new(jobs)
+        jobs = _checked(jobs)
         if not jobs:
             return []
         found = await arecognise(connection)
@@ -181,7 +192,7 @@ class SQLiteStore:
             now = self._clock.wall()
             limited = rules.queues(SQLiteSession(database, now))
             ids = [self._insert(database, jobs, limited) for jobs in submissions]
-            if limited or any(job.limit is not None for jobs in submissions for job in jobs):
+            if limited or any(isinstance(jobs, _General) for jobs in submissions):
                 rules.settle(SQLiteSession(database, now))
             return ids, self._whom(database, [job for jobs in submissions for job in jobs])
 
@@ -191,7 +202,7 @@ class SQLiteStore:
 
     def _insert(self, database: Database, jobs: Sequence[NewJob], limited: set[str]) -> list[int]:
         now = self._clock.wall()
-        if not all(map(is_plain, jobs)):
+        if isinstance(jobs, _General):
             return beginnings.submit(SQLiteSession(database, now), jobs).ids
         first = self._line(database, len(jobs)) + 1
         open_tasks = {job.task for job in jobs if job.queue is None}
@@ -480,7 +491,7 @@ class SQLiteStore:
         ids = json_text(chosen)
         database.all(_sql("claim"), {"worker": worker, "now": now, "ids": ids})
         rows = _rows(database.all(_sql("claimed"), {"worker": worker, "ids": ids})[0][0])
-        begun = [row[0] for row in rows if row[11] & Flag.UNTIL_STARTED]
+        begun = [row[0] for row in rows if row[11] & _UNTIL_STARTED]
         if begun:
             database.all(_sql("forget_unique"), {"ids": json_text(begun)})
         rows.sort(key=by_place)
