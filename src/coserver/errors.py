@@ -16,7 +16,8 @@ name the cause after a colon and end with what mends it after a semicolon.
      ├─ UnknownTask           no such task
      ├─ InvalidArguments      a job's arguments cannot be stored, or do not fit the task
      ├─ StoreUnavailable      the store cannot be opened or reached
-     │   ├─ SchemaMismatch    the store's tables are newer than this coserver, or not there yet
+     │   ├─ SchemaMismatch    the store's tables are older than this coserver, or not there yet
+     │   │   └─ TooOld        they ask for a newer coserver than this one
      │   └─ StoreRefused      the store works, but what it was told it cannot keep
      ├─ BackupFailed          a store could not be copied; nothing is where the copy was to be
      ├─ WouldDeadlock         waiting here could never end
@@ -122,7 +123,7 @@ class StoreUnavailable(CoserverError):
 
 
 class SchemaMismatch(StoreUnavailable):
-    """The store's tables are newer than this coserver understands, or are not there yet."""
+    """The store's tables are not those of this coserver, or are not there yet."""
 
     code = "schema-mismatch"
     exit_status = 1
@@ -134,6 +135,12 @@ class StoreRefused(StoreUnavailable):
     code = "store-refused"
     exit_status = 1
     http_status = 422
+
+
+class TooOld(SchemaMismatch):
+    """The store asks for a newer coserver than this one; trying again does not help."""
+
+    code = "too-old"
 
 
 class BackupFailed(CoserverError):

@@ -203,6 +203,24 @@ def test_names_that_differ_only_in_case_or_dashes_are_refused(desk: Desk) -> Non
     ]
 
 
+def test_a_worker_may_be_replaced_by_a_fresh_one_now_and_then(desk: Desk) -> None:
+    limits = 'max_jobs = 1000\nmax_age = "1d"\nmax_memory = "200M"\nisolated = 3\n'
+    site = desk.load(
+        f'[defaults.service]\n{limits}[service.jobs]\n{TASKS}[service.web]\nasgi = "a:b"\nbind = "h:1"\n'
+    )
+    jobs, web = site.services["jobs"], site.services["web"]
+    assert (jobs.max_jobs, jobs.max_age, jobs.max_memory, jobs.isolated) == (1000, 86_400.0, 200 << 20, 3)
+    assert jobs.recycles
+    assert not web.recycles
+
+
+def test_a_web_application_is_not_replaced_because_its_address_would_be_closed(desk: Desk) -> None:
+    (problem,) = desk.problems('[service.a]\nasgi = "a:b"\nbind = "h:1"\nmax_age = "1d"\n')
+    assert problem.startswith(
+        "coserver.toml:4: service.a.max_age: between two processes the application's address"
+    )
+
+
 @pytest.mark.parametrize("name", ["a", "Mail2", "mail-queue", "a_b-c", "x" * 63])
 def test_a_good_name_is_taken(desk: Desk, name: str) -> None:
     assert list(desk.load(f'[service.{name}]\ncommand = "x"\n').services) == [name]

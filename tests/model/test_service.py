@@ -8,6 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from coserver.model.restart import RestartPolicy
 from coserver.model.service import (
+    RECYCLED,
+    UNFIT,
     AskToEnd,
     Backoff,
     Began,
@@ -325,3 +327,29 @@ def test_an_empty_run_leads_somewhere_whatever_was_asked(then: Then) -> None:
     after, actions = follow(slot, Emptied(4))
     assert Forget(4) in actions
     assert not isinstance(after.state, Clearing)
+
+
+def test_a_process_of_ours_that_is_worn_is_replaced_at_once_and_that_is_no_failure() -> None:
+    worn = End(at=0, status=RECYCLED)
+    for when in ("always", "on-failure", "never"):
+        rules = Rules(restart=RestartPolicy(when=when, give_up=(1, 60.0)), ours=True)
+        slot, actions = follow(running(), Ended(1, worn), Emptied(1), rules=rules)
+        assert isinstance(slot.state, Starting)
+        assert Spawn(2) in actions
+        assert (slot.restarts, slot.record.ends) == (0, ())
+    stopped, _ = follow(running(), Stop(), Ended(1, worn), Emptied(1), rules=Rules(ours=True))
+    assert isinstance(stopped.state, Stopped)
+
+
+def test_a_process_of_ours_that_cannot_work_is_not_tried_again() -> None:
+    slot, actions = follow(running(), Ended(1, End(at=0, status=UNFIT)), Emptied(1), rules=Rules(ours=True))
+    assert isinstance(slot.state, Fatal)
+    assert Spawn(2) not in actions
+    again, _ = follow(slot, Start())
+    assert isinstance(again.state, Starting)
+
+
+def test_the_same_statuses_of_a_foreign_program_mean_nothing() -> None:
+    for status in (RECYCLED, UNFIT):
+        slot, _ = follow(running(), Ended(1, End(at=0, status=status)), Emptied(1))
+        assert len(slot.record.ends) == 1

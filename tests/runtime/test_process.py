@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psycopg
 import pytest
 
 from coserver.model.job import State
+from coserver.model.service import RECYCLED, UNFIT
 from coserver.runtime.started import read_started
 from coserver.store import open_store
 from coserver.store.contract import Store
@@ -478,9 +480,93 @@ def test_a_store_of_a_newer_schema_is_one_line(home: Path, tmp_path: Path) -> No
     connection.execute("UPDATE coserver_meta SET value = '999' WHERE key = 'schema'")
     connection.close()
     with child(home, **working(home, f"sqlite:{path}")) as process:
-        assert process.wait() == 1
+        assert process.wait() == UNFIT
     assert "its schema is version 999, newer than this coserver's" in process.said
     assert process.said.count("\n") == 1
+
+
+@pytest.mark.parametrize("working_already", [False, True])
+def test_a_store_that_asks_for_a_newer_worker_ends_the_process_with_a_status_of_its_own(
+    home: Path, store_url: str, working_already: bool
+) -> None:
+    store = open_store(store_url)
+
+    def ask_for_more() -> None:
+        if store_url.startswith("sqlite:"):
+            connection = apsw.Connection(store_url.removeprefix("sqlite:"))
+            connection.set_busy_timeout(30_000)
+            connection.execute("INSERT OR REPLACE INTO coserver_meta VALUES ('min_protocol', '99')")
+            connection.execute("UPDATE coserver_worker SET state = 1")
+            connection.close()
+        else:
+            with psycopg.connect(store_url, autocommit=True) as link:
+                link.execute(
+                    "INSERT INTO coserver_meta VALUES ('min_protocol', '99') "
+                    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+                )
+                link.execute("UPDATE coserver_worker SET state = 1")
+
+    try:
+        if not working_already:
+            ask_for_more()
+        with child(home, **working(home, store_url)) as process:
+            if working_already:
+                ids = submit(store, "touch", f'["{home / "out"}"]')
+                until(lambda: ended(store, ids), "it works")
+                ask_for_more()
+            assert process.wait() == UNFIT
+        assert "it asks for workers of protocol 99, newer than this coserver's" in process.said
+        assert "upgrade coserver" in process.said
+    finally:
+        store.close()
+
+
+def test_a_process_leaves_after_its_jobs_and_hands_back_what_has_not_begun(
+    home: Path, store_url: str
+) -> None:
+    store = open_store(store_url)
+    try:
+        held = submit(store, "wait_for", f'["{home / "gate"}","{home / "began"}"]')
+        with child(home, **working(home, store_url, max_jobs=4, concurrency=3)) as process:
+            until((home / "began").exists, "the long one runs")
+            first = submit(store, "touch", *[f'["{home / "out"}"]'] * 5)
+            until(lambda: "a fresh process takes over" in process.said, "it says so")
+            until(lambda: sum(ended(store, [job]) for job in first) >= 4, "they have ended")
+            late = submit(store, "touch", f'["{home / "out"}"]')
+            assert process.process.poll() is None  # what runs may finish
+            (home / "gate").touch()
+            assert process.wait() == RECYCLED
+        assert ended(store, held)
+        assert [job.state for job in map(store.job, late) if job is not None] == [State.QUEUED]
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("given", [{"max_age": 0.5}, {"max_memory": 1 << 20}])
+def test_a_process_leaves_when_it_is_old_or_large(home: Path, sqlite_url: str, given: dict[str, Any]) -> None:
+    store = open_store(sqlite_url)
+    try:
+        ids = submit(store, "touch", f'["{home / "out"}"]')
+        with child(home, **working(home, sqlite_url, **given)) as process:
+            assert process.wait() == RECYCLED
+        assert ended(store, ids)
+    finally:
+        store.close()
+
+
+def test_a_process_that_works_off_the_rest_can_be_asked_to_end(home: Path, sqlite_url: str) -> None:
+    store = open_store(sqlite_url)
+    try:
+        (job,) = submit(store, "wait_for", f'["{home / "never"}","{home / "began"}"]')
+        with child(home, **working(home, sqlite_url, max_age=0.3, stop_timeout=2.0)) as process:
+            until(lambda: "a fresh process takes over" in process.said, "it says so")
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+        found = store.job(job)
+        assert found is not None
+        assert (found.state, found.crashes) == (State.QUEUED, 0)
+    finally:
+        store.close()
 
 
 def test_without_a_specification_it_says_who_starts_it() -> None:

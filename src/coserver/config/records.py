@@ -23,9 +23,9 @@ from coserver.config.values import (
     GIVE_UP,
     HOST,
     LABELS,
+    LIMIT,
     MODULES,
     NAME_TEXT,
-    LIMIT,
     OBJECT,
     PACE,
     PATHS,
@@ -373,6 +373,33 @@ class ServiceConfig:
         default_text="the number of processors, at most `concurrency`",
         kind="python",
     )
+    max_jobs: int | None = key(
+        Integer(1, 1_000_000_000, example=10_000, unit="jobs"),
+        "After how many jobs a process leaves and a fresh one takes over. Each draws its own number at its start, up "
+        "to a tenth more or less. What runs may finish; nothing new begins meanwhile in that process. Not for web "
+        "applications.",
+        default=None,
+        default_text="no limit",
+        kind="python",
+        also=("max_tasks_per_child", "maxtasksperchild", "max_tasks"),
+    )
+    max_age: float | None = key(
+        DURATION,
+        "After which time a process leaves, as for `max_jobs`.",
+        default=None,
+        default_text="no limit",
+        kind="python",
+        also=("max_lifetime", "lifetime"),
+    )
+    max_memory: int | None = key(
+        SIZE,
+        "How much memory a process may take (resident; looked at every second, once it has run a job) before it "
+        "leaves, as for `max_jobs`. Processes for isolated jobs are measured each for itself.",
+        default=None,
+        default_text="no limit",
+        kind="python",
+        also=("max_memory_per_child", "max_rss"),
+    )
     processes: int = key(
         Integer(0, 10_000, example=2),
         "How many processes each node runs.",
@@ -456,9 +483,6 @@ class ServiceConfig:
         on="placing services by node label",
         essential="services whose end ends the site",
         oneshot="services that run to completion",
-        max_jobs="recycling processes",
-        max_age="recycling processes",
-        max_memory="recycling processes",
         max_requests="recycling processes",
         reload="rolling reload",
         hooks="hooks around start and stop",
@@ -476,6 +500,11 @@ class ServiceConfig:
         shutdown_if_idle="processes that leave when idle",
         idle_timeout="processes that leave when idle",
     )
+
+    @property
+    def recycles(self) -> bool:
+        """Whether `max_jobs` and its like apply: its address would be closed between two processes."""
+        return self.works and self.asgi is None and self.wsgi is None
 
     @property
     def works(self) -> bool:

@@ -26,6 +26,7 @@ DEFAULT_QUEUE = "default"
 DEFAULT_CONCURRENCY = 10
 _WILDCARDS = ("0.0.0.0", "::", "*")
 _PYTHON = tuple(name for name, declared in keys_of(ServiceConfig).items() if declared.kind == "python")
+_RECYCLING = ("max_jobs", "max_age", "max_memory")
 _INHERITED = tuple(name for name, declared in keys_of(ServiceConfig).items() if declared.inherited)
 
 
@@ -124,6 +125,13 @@ def _check_kind(values: Values, own: Table) -> None:
         )
     if web and "bind" not in stated:
         values.complain(web[0], 'the application has no address; add bind = "127.0.0.1:8000"')
+    for name in _RECYCLING if web else ():
+        if name in own.entries:
+            values.complain(
+                name,
+                "between two processes the application's address would be closed; put its jobs into a service of their "
+                "own and state it there",
+            )
     if not web and "bind" in stated:
         values.complain("bind", "nothing would listen there; state asgi or wsgi too, or remove it")
     if "queues" in stated and "tasks" not in stated:

@@ -14,6 +14,8 @@ the slot as it is now together with the actions that somebody has to perform.
 * Who asked decides what follows. `Then.REST`: an operator (or the site going down) wants it stopped. `Then.AGAIN`: an
   operator wants a new run. `Then.POLICY`: it ended by itself, and `model.restart` is asked. A command may change
   `then` at any moment before the run is empty; the last command wins, and none is refused.
+* Processes of our own say by their exit status what no policy has to guess: RECYCLED, that they have done their part
+  and a fresh one should take over, which begins at once and is no failure; UNFIT, that trying again cannot help.
 * Every event that answers something carries the number of the run it speaks of. News of another run are ignored, so a
   late timer, a late exit or a late readiness report can do no harm.
 * Operators outrank policy: `Start` forgives every earlier failure, `Stop` ends a backoff.
@@ -29,6 +31,11 @@ from typing import assert_never
 
 from coserver.model import restart
 from coserver.model.restart import Again, Done, GiveUp, Record, RestartPolicy
+
+RECYCLED = 75
+"""Exit status of a process of our own that wants to be replaced by a fresh one."""
+UNFIT = 78
+"""Exit status of a process of our own that cannot work as things are, however often it is started."""
 
 
 class Then(Enum):
@@ -144,13 +151,15 @@ class Slot:
 class Rules:
     """What the configuration says about the life of a service's processes. Times in seconds.
 
-    `reports_ready`: the process tells by itself when it is ready; otherwise it is ready as soon as it runs.
+    `reports_ready`: the process tells by itself when it is ready; otherwise it is ready as soon as it runs. `ours`: it
+    is one of our own, whose exit statuses RECYCLED and UNFIT mean what they say.
     """
 
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     stop_timeout: float = 10.0
     clear_timeout: float = 2.0
     reports_ready: bool = False
+    ours: bool = False
 
 
 # Events ---------------------------------------------------------------------------------------------------------
@@ -476,6 +485,11 @@ def _over(slot: Slot, state: Clearing, rules: Rules, now: float, chance: float) 
             return replace(slot, state=Stopped()), ()
         case Then.AGAIN:
             return _begin(slot, now, forgiven=True)
+        case Then.POLICY if rules.ours and state.end.status == RECYCLED:
+            return _begin(slot, now, forgiven=False)
+        case Then.POLICY if rules.ours and state.end.status == UNFIT:
+            reason = "it cannot work as things are, and says why in its log"
+            return replace(slot, state=Fatal(state.run, state.end, reason)), ()
         case Then.POLICY:
             record, verdict = restart.decide(
                 rules.restart,

@@ -154,6 +154,8 @@ class Desk:
         self._doubtful = False
         self._shut = False  # whether any line is
         self._look_for_old = inf
+        self._ended = 0  # ever
+        self._milestone: tuple[int, Callable[[], None]] = (-1, _nobody)
 
     # Lanes ----------------------------------------------------------------------------------------------------
 
@@ -349,6 +351,8 @@ class Desk:
         with self._lock:
             self._begun.discard(job)
             line.finished += 1
+            self._ended += 1
+            reached = self._ended == self._milestone[0]
             if stuck := self._stuck[job.kind]:
                 self._stuck[job.kind] = False
                 self._stock()
@@ -366,6 +370,8 @@ class Desk:
         self._rouse(wanted & ~_FOR_LOOP if in_loop else wanted)
         if orphan:
             self._late([outcome])
+        if reached:
+            self._milestone[1]()
 
     def _tell(self, job: Job, outcome: Outcome, now: float) -> bool:
         """Have the store told of an outcome, unless it was told another before; True when it comes too late."""
@@ -693,7 +699,16 @@ class Desk:
             self._flying += 1
             return Load(done, Want(0, (), ()))
 
+    def at(self, ended: int, call: Callable[[], None]) -> None:
+        """Have `call` called, in some thread, when so many jobs have ended here."""
+        self._milestone = (ended, call)
+
     # Looking in -----------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended here."""
+        return self._ended
 
     def figures(self) -> Figures:
         """Return how busy the worker is."""

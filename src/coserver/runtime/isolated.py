@@ -49,6 +49,7 @@ from coserver.runtime.desk import Desk
 from coserver.runtime.isolated_child import ENVIRONMENT, ChildSpec, Journal
 from coserver.runtime.line import ISOLATED, Job, Stop, Turn
 from coserver.runtime.started import StartedFile
+from coserver.runtime.wear import resident
 from coserver.tasks import instrument
 from coserver.tasks.declaration import Task
 from coserver.wire.children import (
@@ -73,6 +74,8 @@ GRACE = 5.0
 """Seconds from asking a job to stop until its process is killed."""
 PAUSES = (0.2, 30.0)
 """First and longest wait in seconds before a process is started again that could not even begin."""
+LOOK = 1.0
+"""Seconds between looks at how large a process is."""
 ENDING = 2.0
 """Seconds that idle processes have to end when the worker leaves."""
 KEPT = 4096
@@ -82,7 +85,9 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How many processes there may be, and what each imports; fields as in `runtime.spec.ServiceSpec`."""
+    """How many processes there may be, and what each imports; fields as in `runtime.spec.ServiceSpec`. One that takes
+    more than `max_memory` bytes is not used again. A job has `grace` seconds to stop.
+    """
 
     count: int
     setup: str | None = None
@@ -119,8 +124,15 @@ class _Child:
         self.pace = batch.FIRST_PACE
         self.ready = False
         self.recalled = False
+        self.worn = False
+        self.measured = now
         self.halted: Job | None = None
         self.kill_at = inf
+
+    @property
+    def free(self) -> bool:
+        """Whether it can be given a turn."""
+        return self.ready and not self.jobs and self.halted is None and not self.worn
 
 
 class Isolated:
@@ -214,7 +226,7 @@ class Isolated:
             until = min(until, child.kill_at)
             if len(child.jobs) > 1 and not child.recalled:
                 until = min(until, child.moved + batch.UNSTARTED)
-        if self._turns and len(self._children) < self._isolation.count:
+        if self._turns and now < self._start_at:
             until = min(until, self._start_at)
         return None if until == inf else max(0.0, until - now)
 
@@ -227,7 +239,11 @@ class Isolated:
             self._turns.append(waiting.popleft())
         if not self._turns:
             return
-        idle = [child for child in self._children if child.ready and not child.jobs and child.halted is None]
+        idle = [child for child in self._children if child.free]
+        for child in idle:
+            if self._worn(child, now):
+                self._let_go(child)
+        idle = [child for child in idle if not child.worn]
         while self._turns and idle:
             turn = self._turns.popleft()
             if self._desk.begin(turn.first):
@@ -237,7 +253,9 @@ class Isolated:
                 self._give(child, [turn.first])
                 self._feed(child, now)
         coming = sum(not child.ready for child in self._children)
-        wanted = min(len(self._turns), self._isolation.count - len(self._children) + coming)
+        leaving = sum(child.worn and not child.jobs for child in self._children)
+        room = self._isolation.count - (len(self._children) - leaving)
+        wanted = min(len(self._turns), room + coming)
         if wanted > coming and now >= self._start_at:
             for _ in range(wanted - coming):
                 self._spawn(now)
@@ -245,7 +263,7 @@ class Isolated:
     def _feed(self, child: _Child, now: float) -> None:
         """Let a process have enough ahead."""
         turn = child.turn
-        if turn is None or child.halted is not None or child.recalled:
+        if turn is None or child.halted is not None or child.recalled or self._worn(child, now):
             return
         ahead = batch.ahead(child.pace, still=now - child.moved)
         missing = 1 + ahead - len(child.jobs)
@@ -253,6 +271,19 @@ class Isolated:
             jobs = self._desk.more(turn, missing, now)
             if jobs:
                 self._give(child, jobs)
+
+    def _worn(self, child: _Child, now: float) -> bool:
+        """Whether a process has grown too large; measured once a second."""
+        most = self._isolation.max_memory
+        if most is not None and not child.worn and now >= child.measured + LOOK:
+            child.measured = now
+            child.worn = (resident(child.process.pid) or 0) > most
+        return child.worn
+
+    def _let_go(self, child: _Child) -> None:
+        """Have an idle process end in order."""
+        with suppress(OSError):
+            child.link.shutdown(socket.SHUT_WR)
 
     def _give(self, child: _Child, jobs: list[Job]) -> None:
         if not child.jobs:
@@ -389,6 +420,8 @@ class Isolated:
             self._desk.finish(job, outcome, now, in_loop=False)
         if not child.jobs:
             child.turn = None
+            if child.worn:
+                self._let_go(child)
 
     def _out_of_hands(self, child: _Child, id: int) -> Job | None:
         child.sent_at.pop(id, None)

@@ -34,7 +34,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from math import inf
 from typing import assert_never
 
-from coserver.errors import SchemaMismatch, StoreRefused, StoreUnavailable
+from coserver.errors import SchemaMismatch, StoreRefused, StoreUnavailable, TooOld
 from coserver.logs import about
 from coserver.model.batch import Park, Wait
 from coserver.model.job import (
@@ -386,6 +386,11 @@ class Lanes:
                 return
             try:
                 self._worker = self._store.register(self._identity, lease=self._lease)
+            except TooOld as error:  # a migration has ended all that this coserver could still do
+                self.failure = error
+                self._closing = self._abandoning = True
+                self.rouse()
+                return
             except StoreUnavailable as error:
                 self._complain(error)
                 return  # the next trip will say so again

@@ -108,6 +108,7 @@ class Node:
                     restart=config.restart,
                     stop_timeout=config.stop.timeout,
                     reports_ready=config.kind == "python",
+                    ours=config.kind == "python",
                 ),
                 self,
                 now=boot_now,

@@ -10,7 +10,9 @@ not begun; what runs may finish within the stop timeout less a margin. A second 
 still holds the process then, a thread of the application perhaps, it ends all the same: it does not wait to be
 killed.
 
-A mistake of the user's is one line on stderr and exit status 1.
+A mistake of the user's is one line on stderr and exit status 1. A process that is worn (`runtime.wear`) leaves by
+itself, in order, with the status RECYCLED; one that is too old for the tables of its store says so and leaves with
+UNFIT (`model.service`).
 """
 
 from __future__ import annotations
@@ -18,24 +20,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from coserver import logs
-from coserver.errors import CoserverError
+from coserver.errors import CoserverError, TooOld
 from coserver.model.address import parse_address
 from coserver.model.job import DEFAULT_QUEUE
+from coserver.model.service import RECYCLED, UNFIT
 from coserver.runtime import spec as specs
 from coserver.runtime.bridge import Bridge, Calls
 from coserver.runtime.isolated import Isolation
 from coserver.runtime.loading import CannotLoad, load_object, load_tasks, run_setup
 from coserver.runtime.spec import ServiceSpec
+from coserver.runtime.wear import Wear, resident
 from coserver.runtime.web import CannotServe, Web, listen
 from coserver.runtime.worker import DEFAULT_CONCURRENCY, Worker, WorkerSettings
 from coserver.store import open_store
@@ -49,6 +55,8 @@ LANES = 2
 """Batches in flight on a store that takes several connections."""
 DRAIN = 0.85
 """Part of the stop timeout that what runs may take; the rest is for recording it and for leaving."""
+LOOK = 1.0
+"""Seconds between looks at how worn the process is."""
 LAST = 0.97
 """Part of the stop timeout after which the process ends whatever still holds it."""
 
@@ -67,6 +75,9 @@ def main() -> int:
     except CannotLoad as error:
         sys.stderr.write(error.report)
         return _refuse(str(error))
+    except TooOld as error:
+        _refuse(str(error))
+        return UNFIT
     except (CoserverError, ValueError) as error:
         return _refuse(str(error))
 
@@ -197,7 +208,9 @@ class Process:
         spec = self._spec
         most = min(spec.concurrency or sum(queues.values()), os.cpu_count() or 1)
         count = spec.isolated if spec.isolated is not None else most
-        return Isolation(count, spec.setup, spec.tasks, log_format=spec.log_format)
+        return Isolation(
+            count, spec.setup, spec.tasks, max_memory=spec.max_memory, log_format=spec.log_format
+        )
 
     # Running --------------------------------------------------------------------------------------------------
 
@@ -216,7 +229,7 @@ class Process:
         if store is not None:
             self._worker = self._make_worker(store)
             self._worker.start()
-        parts: list[asyncio.Task[None]] = []
+        parts: list[asyncio.Task[Any]] = []
         status = 0
         try:
             if web is not None:
@@ -226,10 +239,16 @@ class Process:
                 parts.append(asyncio.create_task(self._worker.gone(), name="worker"))
             self._ready = True
             self._changed()
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            status = 0 if stop.is_set() else self._fail(parts)
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            parts.append(stopping)
+            worn = self._worn()
+            if worn is not None:
+                parts.append(worn)
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            if worn is not None and worn.done() and not stop.is_set():
+                status = await self._retire(worn.result(), stopping)
+            else:
+                status = 0 if stop.is_set() else self._fail(parts)
         except CannotServe as error:
             status = _refuse(str(error))
         finally:
@@ -241,7 +260,31 @@ class Process:
             await asyncio.gather(*parts, return_exceptions=True)
         return status
 
-    def _fail(self, parts: list[asyncio.Task[None]]) -> int:
+    def _worn(self) -> asyncio.Task[str] | None:
+        """Begin to watch how worn this process is; None when that is without limits."""
+        spec, worker = self._spec, self._worker
+        wear = Wear(spec.max_jobs, spec.max_age, spec.max_memory).drawn(random.random)
+        if not wear or worker is None:
+            return None
+        return asyncio.create_task(_wear_out(wear, worker), name="wear")
+
+    async def _retire(self, why: str, stopping: asyncio.Task[Any]) -> int:
+        """Work off what runs, for as long as that takes or until we are asked to end; return the exit status."""
+        log.info("%s %s; a fresh process takes over", self._spec.process, why)
+        self._ready = False
+        self._changed()
+        worker = self._worker
+        assert worker is not None
+        worker.retire()
+        gone = asyncio.create_task(worker.gone())
+        try:
+            await asyncio.wait([gone, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+        return 0 if stopping.done() else RECYCLED
+
+    def _fail(self, parts: list[asyncio.Task[Any]]) -> int:
         """A part ended that nobody asked to end: say why."""
         for part in parts:
             if part.done() and not part.cancelled() and (error := part.exception()) is not None:
@@ -249,7 +292,8 @@ class Process:
                     f"cannot go on: the {part.get_name()} part ended with {type(error).__name__}: {error}"
                 )
         if self._worker is not None and self._worker.failure is not None:
-            return _refuse(str(self._worker.failure))
+            _refuse(str(self._worker.failure))
+            return UNFIT if isinstance(self._worker.failure, TooOld) else 1
         ended = ", ".join(part.get_name() for part in parts if part.done())
         return _refuse(f"cannot go on: the {ended} part ended by itself; see the lines above")
 
@@ -294,6 +338,25 @@ class Process:
                 call(self._worker)
 
         return tell
+
+
+async def _wear_out(wear: Wear, worker: Worker) -> str:
+    """Return, in words, which limit is reached, when one is."""
+    began = time.monotonic()
+    enough = asyncio.Event()
+    if wear.jobs is not None:
+        worker.at(wear.jobs, enough.set)
+    while True:
+        age = time.monotonic() - began
+        memory = None if wear.memory is None else resident()
+        why = wear.reached(jobs=worker.ended, age=age, memory=memory)
+        if why is not None:
+            return why
+        try:
+            async with asyncio.timeout(LOOK if wear.age is None else max(0.0, min(LOOK, wear.age - age))):
+                await enough.wait()
+        except TimeoutError:
+            pass
 
 
 def _wake_socket(directory: Path, process: str, run: int) -> Path:

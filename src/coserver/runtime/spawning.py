@@ -261,6 +261,9 @@ def _service_spec(
         started=str(places.started(run)) if config.works else None,
         wake=str(places.own(run)) if config.works else None,
         stop_timeout=config.stop.timeout,
+        max_jobs=config.max_jobs if config.recycles else None,
+        max_age=config.max_age if config.recycles else None,
+        max_memory=config.max_memory if config.recycles else None,
         log_format=config.log_format,
     )
 

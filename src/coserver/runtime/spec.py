@@ -33,7 +33,9 @@ class ServiceSpec:
     at most one is given, with `bind` as `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`. `started` is the file of
     started jobs (see `runtime.started`), `wake` the directory for a socket that rouses the worker (SQLite only).
     `log_format` is "text" or "json" (see `coserver.logs`).
-    After a request to stop the process is gone within `stop_timeout` seconds.
+    When `max_jobs` have run, it is `max_age` seconds old, or it takes more than `max_memory` bytes, each roughly, the
+    process leaves in order for a fresh one to take over. After a request to stop the process is gone within
+    `stop_timeout` seconds.
     """
 
     site: str
@@ -56,6 +58,9 @@ class ServiceSpec:
     started: str | None = None
     wake: str | None = None
     stop_timeout: float = 30.0
+    max_jobs: int | None = None
+    max_age: float | None = None
+    max_memory: int | None = None
     log_format: Literal["text", "json"] = "text"
 
 

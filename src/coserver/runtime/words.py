@@ -50,6 +50,9 @@ def news(
                     yield logging.INFO, f"{process} is ready"
         case rules.Clearing():
             if not isinstance(earlier, rules.Clearing):
+                if config.kind == "python" and state.end.status == rules.RECYCLED:
+                    yield logging.INFO, f"{process} has done its part; a fresh process takes over"
+                    return
                 level = logging.INFO if isinstance(earlier, rules.Stopping) else logging.WARNING
                 yield level, f"{process} ended: {rules.describe(state.end)}"
         case rules.Backoff():

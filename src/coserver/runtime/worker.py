@@ -211,8 +211,7 @@ class Worker:
         Running jobs may finish for most of that time; `hurry` cuts it short. Afterwards the worker has left the store,
         unless the store was out of reach.
         """
-        self._desk.leave(time.monotonic())
-        self._lanes.close()
+        self.retire()
         finish, cancel = timeout * 0.8, timeout * 0.1
         finished = await self._wait_until_gone(finish, hurry)
         if not finished:
@@ -226,6 +225,12 @@ class Worker:
                 await self._wait_until_gone(timeout - finish - cancel, None)
         await asyncio.to_thread(self._close)
         return finished
+
+    def retire(self) -> None:
+        """Claim nothing more, hand back what has not begun, and leave the store when what runs has finished, however
+        long that takes. `drain` has to follow."""
+        self._desk.leave(time.monotonic())
+        self._lanes.close()
 
     async def gone(self) -> None:
         """Return when the worker has left the store or could not begin (see `failure`)."""
@@ -290,6 +295,15 @@ class Worker:
     def incarnation(self) -> int | None:
         """The worker's number in the store, None before it could register."""
         return self._lanes.worker
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended here."""
+        return self._desk.ended
+
+    def at(self, ended: int, call: Callable[[], None]) -> None:
+        """Have `call` called in the event loop when so many jobs have ended here."""
+        self._desk.at(ended, lambda: self._call_soon(call))
 
     def figures(self) -> Figures:
         """Return how busy the worker is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from coserver.errors import SchemaMismatch
+from coserver.errors import SchemaMismatch, TooOld
 from coserver.store.contract import PROTOCOL, SchemaStatus
 from coserver.store.statements import Dialect, migrations
 
@@ -21,7 +21,7 @@ def check_protocol(rows: Sequence[Sequence[Any]]) -> None:
     """Raise SchemaMismatch if the store asks for a newer worker than this one; `rows` of `meta_get`."""
     least = int(rows[0][0]) if rows else 0
     if least > PROTOCOL:
-        raise SchemaMismatch(
+        raise TooOld(
             f"cannot work on the store: it asks for workers of protocol {least}, newer than this coserver's "
             f"{PROTOCOL}; upgrade coserver"
         )
@@ -36,7 +36,7 @@ def check_version(url: str, version: int, dialect: Dialect, *, older: bool = Fal
     """Raise SchemaMismatch unless the version is this coserver's (or, with `older`, at most that)."""
     ours = latest(dialect)
     if version > ours:
-        raise SchemaMismatch(
+        raise TooOld(
             f"cannot use the store: its schema is version {version}, newer than this coserver's {ours}; "
             "upgrade coserver"
         )
