@@ -1,8 +1,8 @@
 """The two SQLite libraries behind one narrow face.
 
 apsw brings a current SQLite and is the default. `sqlite3`, the standard library's, is for applications that keep their
-own tables in the same file, because **one process may open one file through one SQLite library only**: POSIX locks
-belong to the process, so a second library in it would drop the first one's locks and corrupt the file.
+own tables in the same file, because **one process may open one file through one SQLite library only**; whoever would be
+the second is refused (see `store.one_library`).
 
 A connection is used by one thread at a time; the caller sees to that.
 """
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+
+from coserver.store.one_library import Opened, look_around
 
 Row = tuple[Any, ...]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -63,12 +65,14 @@ class Apsw:
 
     def __init__(self, path: str, *, create: bool) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+        look_around(path, "apsw")
         try:
             self._connection = apsw.Connection(path, flags=flags, statementcachesize=200)
             self._connection.set_busy_timeout(0)
         except apsw.Error as error:
             raise _trouble(path, _apsw_name(error), str(error)) from error
         self._path = path
+        self._opened = Opened(path, "apsw")
 
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         try:
@@ -93,6 +97,7 @@ class Apsw:
 
     def close(self) -> None:
         self._connection.close(True)
+        self._opened.release()
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, apsw.BusyError | apsw.LockedError):
@@ -108,6 +113,7 @@ class Stdlib:
     def __init__(self, path: str, *, create: bool) -> None:
         if not create and not Path(path).exists():
             raise _trouble(path, "SQLITE_CANTOPEN", "unable to open database file")
+        look_around(path, "sqlite3")
         try:
             self._connection = sqlite3.connect(
                 path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=200
@@ -115,6 +121,7 @@ class Stdlib:
         except sqlite3.Error as error:
             raise _trouble(path, _stdlib_name(error), str(error)) from error
         self._path = path
+        self._opened = Opened(path, "sqlite3")
 
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         try:
@@ -141,6 +148,7 @@ class Stdlib:
 
     def close(self) -> None:
         self._connection.close()
+        self._opened.release()
 
     def _translate(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error):
