@@ -199,7 +199,7 @@ def test_the_error_is_one_of_usage_and_every_problem_has_its_parts(desk: Desk) -
             f"[service.a]\ncommand = 'a'\n{key}"
             for key in (
                 "ready = { tcp = 'x' }", "live = {}", "needs = ['b']", "sockets = ['http']", "on = ['web']",
-                "essential = true", "oneshot = true", "max_jobs = 1", "max_age = '1d'", "max_memory = '1G'",
+                "essential = true", "oneshot = true",
                 "max_requests = 1", "reload = { signal = 'HUP' }", "hooks = {}", "stdin = 'null'", "min = 1",
                 "stay_alive_for = '1m'", "shutdown_after = '1m'", "shutdown_if_idle = '1m'", "idle_timeout = '1m'",
                 "daemon.x.use = 'a:b'", "limits = { memory = '1G' }", "limits = { pids = 1 }",
