@@ -66,6 +66,25 @@ def test_json_is_one_object_for_each_line(console: Console, logs: Path) -> None:
     assert {line["process"] for line in lines} == {"mail/1"}
 
 
+def test_the_lines_of_one_job_are_found_in_whatever_process_ran_it(console: Console, logs: Path) -> None:
+    write(logs / "web" / "1.log", ["job=7 INFO shop: one", "job=70 INFO shop: two", "INFO shop: three"])
+    write(logs / "mail" / "2.log", ["nothing"] * 60 + ['{"message": "four", "job": 7}', '{"job": 8}'])
+    write(logs / "mail" / "1.log", ["job=7 ERROR shop: five", "job=7 Traceback"], age=60)
+    found = console("logs", "--job", "7").out.splitlines()
+    assert [line.partition("| ")[2] for line in found if "mail/1" in line] == [
+        "job=7 ERROR shop: five",
+        "job=7 Traceback",
+    ]
+    assert [line.partition("| ")[2] for line in found if "mail/2" in line] == [
+        '{"message": "four", "job": 7}'
+    ]
+    assert [line.partition("| ")[2] for line in found if "web/1" in line] == ["job=7 INFO shop: one"]
+    assert len(found) == 4
+    assert found[0].endswith("five")
+    assert console("logs", "mail/1", "--job", "7", "-n", "1").out == "job=7 Traceback\n"
+    assert console("logs", "--job", "9") == (0, "", "")
+
+
 def test_times_stand_before_lines_when_asked_for(console: Console, logs: Path) -> None:
     before, _, line = console("logs", "web/2", "--times").out.partition(" ")
     assert line == "other\n"
@@ -85,7 +104,15 @@ def test_a_name_that_nothing_has_is_code_4_with_a_suggestion(console: Console, l
 
 
 @pytest.mark.parametrize(
-    "words", [["-n", "3", "--since", "1m"], ["--since", "yesterday"], ["--grep", "("], ["-n", "-1"]]
+    "words",
+    [
+        ["-n", "3", "--since", "1m"],
+        ["--since", "yesterday"],
+        ["--grep", "("],
+        ["-n", "-1"],
+        ["--job", "0"],
+        ["--job", "1", "-n", "1", "-f"],
+    ],
 )
 def test_a_wrong_command_line_is_code_2(console: Console, logs: Path, words: list[str]) -> None:
     said = console("logs", *words)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -35,6 +36,12 @@ NODE = "coserver"
     "--since", type=Moment(), metavar="TIME", help="Lines since then: 10m ago as `10m`, or 2026-01-31T12:00."
 )
 @click.option("--grep", metavar="PATTERN", help="Only lines that match a regular expression.")
+@click.option(
+    "--job",
+    type=click.IntRange(1),
+    metavar="ID",
+    help="Only what was logged by one job, from all that is kept, or the last LINES of it.",
+)
 @click.option("--times", is_flag=True, help="Put the time before each line.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each line.")
 @click.option("--attached", type=int, hidden=True, help="Be the printer of an `up` of that time (µs).")
@@ -46,6 +53,7 @@ def logs(
     lines: int | None,
     since: datetime | None,
     grep: str | None,
+    job: int | None,
     times: bool,
     as_json: bool,
     attached: int | None,
@@ -54,7 +62,11 @@ def logs(
 
     NAME is a service, a process as NAME/2, a glob, or `coserver` for what the node itself has to say. Works whether the
     site is up or not.
+
+    With --job, the lines of one job, whichever processes ran it: what it said through `logging`, and what its worker
+    said about it. What a job prints by other means does not say which job it is of.
     """
+    from coserver.host.log_jobs import OfJob
     from coserver.host.log_text import Renderer, Style
     from coserver.host.logs import LogReader, finished
     from coserver.host.logs import follow as follow_all
@@ -62,6 +74,8 @@ def logs(
 
     if lines is not None and since is not None:
         raise UsageError("cannot take both --lines and --since; leave one out")
+    if job is not None and lines is not None and follow:
+        raise UsageError("cannot follow the last lines of a job; leave out --lines, or --follow")
     pattern = _pattern(grep)
     chosen = _sources(surroundings, names)
     stop = _Stop()
@@ -72,7 +86,7 @@ def logs(
         signal.signal(signal.SIGTERM, stop.ask)
     with ExitStack() as stack:
         readers = [stack.enter_context(LogReader(source)) for source in chosen]
-        _place(readers, lines, since, attached)
+        _place(readers, lines, since, attached, everything=job is not None)
         style = Style(
             names=len({source.process for source in chosen}) > 1 or attached is not None,
             width=max((len(source.process) for source in chosen), default=0),
@@ -83,6 +97,10 @@ def logs(
         )
         renderer = Renderer(style)
         records: Iterator[Record] = follow_all(readers, stop) if follow else finished(readers)
+        if job is not None:
+            records = filter(OfJob(job), records)
+            if lines is not None and not follow:
+                records = iter(deque(records, lines))
         out = sys.stdout.buffer
         try:
             for record in records:
@@ -153,12 +171,21 @@ def _sources(surroundings: Surroundings, names: tuple[str, ...]) -> list[Source]
     return list(dict.fromkeys(chosen))
 
 
-def _place(readers: list[LogReader], lines: int | None, since: datetime | None, attached: int | None) -> None:
+def _place(
+    readers: list[LogReader],
+    lines: int | None,
+    since: datetime | None,
+    attached: int | None,
+    *,
+    everything: bool,
+) -> None:
     for reader in readers:
         if attached is not None:
             reader.from_time(attached)
         elif since is not None:
             reader.from_time(int(since.timestamp() * 1e6))
+        elif everything:
+            reader.from_start()
         else:
             reader.from_last(50 if lines is None else lines)
 
