@@ -11,15 +11,22 @@ from pathlib import Path
 import pytest
 
 from coserver import (
+    Failure,
     InvalidArguments,
+    Job,
+    JobCancelled,
+    JobExpired,
     JobFailed,
+    JobTimeout,
     Retry,
     RetryLater,
     State,
     UnknownTask,
     UsageError,
     WouldDeadlock,
+    chain,
     current_job,
+    group,
     task,
 )
 from coserver.client import Client
@@ -316,3 +323,180 @@ def test_many_jobs_drain(jobs: Jobs) -> None:
     resize.submit_many(resize.bind(str(number)) for number in range(300))
     assert jobs.drain() == 300
     assert len(jobs.submitted()) == 300
+
+
+@task
+def collect(paths: list[str]) -> str:
+    return "+".join(paths)
+
+
+@task
+def blame(failure: Failure) -> str:
+    return f"{failure.type}: {failure.message}"
+
+
+def test_chains_and_groups_run_as_their_parts_end(jobs: Jobs) -> None:
+    last = chain(group(resize.bind("a"), resize.bind("b")), collect, resize).submit()[-1]
+    assert last.info().state is State.WAITING
+    assert jobs.drain() == 4
+    assert last.result() == "a@200+b@200@200"
+
+
+def test_what_follows_a_failure_runs_and_what_follows_a_success_is_cancelled(jobs: Jobs) -> None:
+    job = fail.submit("no paper")
+    follows = job.then(resize.bind("never"))
+    blames = job.on_error(blame)
+    assert jobs.drain(raise_errors=False) == 2
+    assert blames.result() == "ValueError: no paper"
+    assert follows.info().state is State.CANCELLED
+    assert resize.submit("later").then(resize).created
+    assert jobs.drain() == 2
+
+
+def test_a_job_that_returns_a_job_ends_as_that_one_ends(jobs: Jobs) -> None:
+    @task(name="hands.over")
+    def hands_over(path: str) -> Job[str]:
+        return resize.submit(path)
+
+    job = hands_over.submit("a")
+    assert jobs.drain() == 2
+    assert job.result() == "a@200"
+
+
+def test_a_submit_that_unique_matched_is_seen(jobs: Jobs) -> None:
+    once = resize.options(unique="logo")
+    job, again = once.submit("a"), once.submit("b")
+    ship.submit(Order(1))
+    assert (again, again.created, job.created) == (job, False, True)
+    seen = jobs.submitted(resize)
+    assert [(one.args, one.created, one.job) for one in seen] == [(("a",), True, job), (("b",), False, job)]
+    assert [one.task for one in jobs.submitted()] == [resize.name, resize.name, ship.name]
+    assert str(seen[1]) == f"{__name__}:resize('b') (there was job {job.id} already)"
+    assert not jobs.assert_submitted(resize, "b").created
+    assert jobs.drain() == 2
+    assert once.submit("c").created
+
+    async def later() -> None:
+        assert not (await once.asubmit("d")).created
+
+    asyncio.run(later())
+    assert [one.created for one in jobs.submitted(resize)] == [True, False, True, False]
+
+
+def test_a_held_job_waits_for_its_release_and_a_cancelled_one_never_runs(jobs: Jobs) -> None:
+    held, other = resize.options(hold=True).submit("held"), resize.submit("other")
+    assert other.cancel()
+    assert jobs.drain(advance="1d") == 0
+    held.release()
+    assert jobs.drain() == 1
+    with pytest.raises(JobCancelled):
+        other.result()
+
+
+def test_a_job_expires_when_its_time_passes_without_it(jobs: Jobs) -> None:
+    late = resize.options(hold=True, begin_by="10m", delay="1h").submit("a")
+    follows = late.then(resize)
+    late.release()
+    in_time = resize.options(begin_by="10m", delay="1h").submit("b")
+    assert jobs.drain(advance="59m") == 0
+    jobs._pass(20 * 60 * 1_000_000)
+    assert jobs.drain() == 0
+    for job in (late, in_time):
+        with pytest.raises(JobExpired):
+            job.result()
+    assert follows.info().state is State.CANCELLED
+
+
+def test_limited_jobs_run_one_after_the_other(jobs: Jobs) -> None:
+    made = [resize.options(limit="user:7").submit(str(number)) for number in range(5)]
+    assert {job.info().state for job in made} == {State.QUEUED, State.LIMITED}
+    assert jobs.drain() == 5
+    assert [path for path, _ in ran] == ["0", "1", "2", "3", "4"]  # type: ignore[misc]
+
+
+def test_a_job_tells_its_progress_and_sees_that_it_is_cancelled(jobs: Jobs) -> None:
+    @task(name="told")
+    def told() -> str:
+        current_job().progress(0.5, "half")
+        info = jobs.client.job(current_job().id).info()
+        assert not current_job().cancelled
+        jobs.client.cancel([current_job().id])
+        assert current_job().cancelled
+        ran.append((info.progress, info.note))
+        raise JobCancelled("asked to")
+
+    job = told.submit()
+    assert jobs.drain() == 1
+    assert ran == [(0.5, "half")]
+    assert job.info().state is State.CANCELLED
+
+
+def test_a_running_coroutine_is_cancelled(jobs: Jobs) -> None:
+    @task(name="endless")
+    async def endless() -> None:
+        began = ran[0]
+        assert isinstance(began, asyncio.Event)
+        began.set()
+        await asyncio.sleep(3600)
+
+    async def test() -> None:
+        began = asyncio.Event()
+        ran.append(began)
+        job = await endless.asubmit()
+        draining = asyncio.create_task(jobs.adrain())
+        await began.wait()
+        assert await job.acancel()
+        assert await draining == 1
+        assert (await job.ainfo()).state is State.CANCELLED
+
+        await endless.asubmit()
+        draining = asyncio.create_task(jobs.adrain())
+        began.clear()
+        await began.wait()
+        draining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await draining
+        assert [info.state for info in await jobs.client.ajobs(limit=1)] == [State.QUEUED]
+
+    asyncio.run(test())
+
+
+def test_a_coroutine_ends_at_its_time_limit_and_a_plain_function_fails_after_it(jobs: Jobs) -> None:
+    @task(name="slow", timeout="10ms", retries=1)
+    async def slow() -> None:
+        ran.append(current_job().attempt)
+        await asyncio.sleep(3600)
+
+    @task(name="slow.plain", timeout="1us")
+    def slow_plain() -> str:
+        return "dropped"
+
+    job, plain = slow.submit(), slow_plain.submit()
+    with pytest.raises(ExceptionGroup) as caught:
+        jobs.drain(advance="1h")
+    assert [type(error) for error in caught.value.exceptions] == [JobTimeout, JobTimeout]
+    assert ran == [1, 2]
+    for late in (job, plain):
+        with pytest.raises(JobFailed, match="JobTimeout"):
+            late.result()
+
+
+def test_an_isolated_task_runs_here_too(jobs: Jobs) -> None:
+    @task(name="apart", isolate=True)
+    def apart() -> str:
+        ran.append("apart")
+        return "done"
+
+    job = apart.submit()
+    assert jobs.drain() == 1
+    assert (job.result(), ran) == ("done", ["apart"])
+
+
+def test_times_are_those_of_the_tests_clock(jobs: Jobs) -> None:
+    job = resize.options(delay="2d").submit("a")
+    jobs.drain(advance="2d")
+    info = job.info()
+    assert info.run_at is not None
+    assert info.started_at is not None
+    assert info.finished_at is not None
+    assert info.run_at <= info.started_at <= info.finished_at

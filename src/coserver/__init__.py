@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from coserver.tasks.binding import configure, using
     from coserver.tasks.current import CurrentJob, current_job
     from coserver.tasks.declaration import AsyncTask, Bound, PlainTask, Task, TaskWithOptions, task
+    from coserver.tasks.failure import Failure
     from coserver.tasks.flow import Flow, chain, group
     from coserver.tasks.handle import Job
     from coserver.tasks.options import SubmitOptions
@@ -48,6 +49,7 @@ __all__ = [
     "CoserverError",
     "Counts",
     "CurrentJob",
+    "Failure",
     "Flow",
     "InvalidArguments",
     "Job",
@@ -89,6 +91,7 @@ if not TYPE_CHECKING:  # for checkers, only what stands above exists
         "tasks.binding": ("configure", "using"),
         "tasks.current": ("CurrentJob", "current_job"),
         "tasks.declaration": ("AsyncTask", "Bound", "PlainTask", "Task", "TaskWithOptions", "task"),
+        "tasks.failure": ("Failure",),
         "tasks.flow": ("Flow", "chain", "group"),
         "tasks.handle": ("Job",),
         "tasks.options": ("SubmitOptions",),

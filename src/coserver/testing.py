@@ -2,9 +2,10 @@
 
 Theory. A test wants to see what was submitted, then to run it here and now. `Jobs` therefore keeps a private SQLite
 store to which every submit of the process goes, and plays the worker itself: `drain` claims one job at a time in the
-order a worker would, runs it in the calling thread, and finishes it through the store, so states, retries and results
-are the real ones. Only the clock is not: `drain(advance="1h")` lets an hour pass, from one due job to the next, in no
-time. A retry's wait is the shortest that its policy may draw.
+order a worker would, runs it in the calling thread, and finishes it through the store, so states, retries, results and
+all that follows from an end are the real ones. Only the clock is not: `drain(advance="1h")` lets an hour pass, from
+one due job to the next, in no time. A retry's wait is the shortest that its policy may draw. Time limits are those of
+the real clock: a coroutine is cancelled at its own, a plain function fails after it. Isolated tasks run here, too.
 
 What a job raised for good, `drain` raises when it is done; a test should not pass because nobody looked.
 """
@@ -14,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+import msgspec
 
 from coserver.client import Client
 from coserver.errors import InvalidArguments, UnknownTask, UsageError, WouldDeadlock
@@ -30,13 +34,16 @@ from coserver.model.job import (
     Failed,
     JobFilter,
     JobInfo,
+    NewJob,
     Outcome,
+    Progress,
     State,
-    Succeeded,
     TaskDefaults,
 )
+from coserver.runtime import attempt as around
+from coserver.runtime.line import Stop
 from coserver.store.clock import Clock, system_clock
-from coserver.store.contract import Want, WorkerIdentity
+from coserver.store.contract import Opener, Want, WorkerIdentity
 from coserver.store.sqlite import SQLiteStore
 from coserver.store.url import SQLiteUrl
 from coserver.tasks import binding
@@ -44,7 +51,6 @@ from coserver.tasks.current import CurrentJob, Serving, running
 from coserver.tasks.declaration import Task
 from coserver.tasks.handle import Job
 from coserver.tasks.registry import registry
-from coserver.tasks.settle import settle
 
 __all__ = ["Jobs", "Submission", "private_jobs"]
 
@@ -53,20 +59,28 @@ R = TypeVar("R")
 
 _PAGE = 1000
 _LEASE = 86_400.0
+_LOOK = 0.05
+"""Seconds between looks whether a running coroutine was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job as it was submitted: its task's name and its arguments as the task will get them; `job` is its handle."""
+    """A job as it was submitted: its task's name and its arguments as the task will get them; `job` is its handle.
+
+    `created` False: `unique` matched a living job, which is then `job`, and no other was made. All else that was said
+    of it, `job.info()` tells: priority, queue, tags, limit, `run_at`, `parents` and so on.
+    """
 
     task: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     job: Job[Any] = field(compare=False)
+    created: bool = field(default=True, compare=False)
 
     def __str__(self) -> str:
         shown = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
-        return f"{self.task}({', '.join(shown)})"
+        matched = "" if self.created else f" (there was job {self.job.id} already)"
+        return f"{self.task}({', '.join(shown)}){matched}"
 
 
 @contextmanager
@@ -95,7 +109,7 @@ class Jobs:
         self._clock = clock
         self._newest = 0
         self._pairs: set[tuple[str, str]] = set()
-        self.client = Client("", opener=lambda _: self._store)
+        self.client = _RecordingClient("", opener=lambda _: self._store)
 
     def close(self) -> None:
         """Close the store."""
@@ -103,8 +117,17 @@ class Jobs:
         self._store.close()
 
     def submitted(self, task: Task[..., Any] | str | None = None) -> list[Submission]:
-        """Return what was submitted so far, oldest first, finished jobs included; of one task, or of all."""
-        found = [self._submission(info) for info in reversed(list(self._infos()))]
+        """Return what was submitted so far, oldest first, finished jobs included; of one task, or of all.
+
+        Submits that made no job, because one of their unique key was alive, are among them (`Submission.created`).
+        """
+        placed = [(info.id, self._submission(info.id, info.task, info.args)) for info in self._infos()]
+        placed.reverse()
+        placed += [
+            (after, self._submission(number, job.task, job.args, created=False))
+            for after, number, job in self.client.matched
+        ]
+        found = [one for _, one in sorted(placed, key=lambda pair: pair[0])]
         if task is None:
             return found
         name = task if isinstance(task, str) else task.name
@@ -147,7 +170,7 @@ class Jobs:
             for attempt in work.attempts(_microseconds(advance)):
                 with attempt:
                     if attempt.task.is_async:
-                        attempt.value = runner.run(attempt.call(), context=attempt.context)
+                        attempt.value = runner.run(attempt.run())
                     else:
                         attempt.value = attempt.context.run(attempt.call)
         return work.verdict(raise_errors)
@@ -158,7 +181,7 @@ class Jobs:
         for attempt in work.attempts(_microseconds(advance)):
             with attempt:
                 if attempt.task.is_async:
-                    attempt.value = await asyncio.create_task(attempt.call(), context=attempt.context)
+                    attempt.value = await attempt.run()
                 else:
                     attempt.value = await asyncio.to_thread(attempt.context.run, attempt.call)
         return work.verdict(raise_errors)
@@ -175,13 +198,14 @@ class Jobs:
                 self._pairs.add((info.queue or task.queue or DEFAULT_QUEUE, info.task))
         return self._pairs
 
-    def _submission(self, info: JobInfo) -> Submission:
-        task = registry.get(info.task)
+    def _submission(self, id: int, name: str, text: str, *, created: bool = True) -> Submission:
+        task = registry.get(name)
         try:
-            args, kwargs = task.decode_args(info.args) if task else _as_json(info.args)
+            args, kwargs = task.decode_args(text) if task else _as_json(text)
         except InvalidArguments:
-            args, kwargs = (info.args,), {}
-        return Submission(task.name if task else info.task, args, kwargs, self.client.job(info.id))
+            args, kwargs = (text,), {}
+        job: Job[Any] = Job(id, self.client, created=created)
+        return Submission(task.name if task else name, args, kwargs, job, created)
 
     def _infos(self, *, above: int = 0) -> Iterator[JobInfo]:
         """Yield all jobs, newest first, down to the number `above`, which is left out."""
@@ -196,6 +220,31 @@ class Jobs:
             if len(page) < limit:
                 return
             before, limit = page[-1].id, _PAGE
+
+
+class _RecordingClient(Client):
+    """Remembers the submits that made no job; `matched`: the newest job then, the one that matched, what was asked."""
+
+    def __init__(self, url: str, *, opener: Opener) -> None:
+        super().__init__(url, opener=opener)
+        self.matched: list[tuple[int, int, NewJob]] = []
+
+    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
+        return self._recorded(jobs, super().enqueue(jobs, connection=connection))
+
+    async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
+        ids = await super().aenqueue(
+            jobs, connection=connection
+        )  # by `enqueue`, unless there is a connection
+        return ids if connection is None else self._recorded(jobs, ids)
+
+    def _recorded(self, jobs: Sequence[NewJob], ids: list[int]) -> list[int]:
+        if min(ids, default=0) < 0:
+            newest = max([0, *ids, *(info.id for info in self.jobs(limit=1))])
+            self.matched += [
+                (newest, -number, job) for number, job in zip(ids, jobs, strict=True) if number < 0
+            ]
+        return ids
 
 
 class _Work:
@@ -233,7 +282,10 @@ class _Work:
                 for claimed in found.claimed:
                     task = registry.get(claimed.task)
                     assert task is not None  # only declared tasks are claimed
-                    attempt = _Attempt(task, claimed, serving, self._clock.wall)
+                    inputs = self._store.inputs(claimed.id) if around.needs_inputs(claimed) else None
+                    hand = _Hand(self._store, worker, claimed)
+                    args = around.args_text(claimed, inputs)
+                    attempt = _Attempt(task, claimed, args, serving, hand, self._clock.wall)
                     yield attempt
                     self._ran += 1
                     done.append(attempt.outcome)
@@ -264,52 +316,113 @@ class _Work:
         return self._ran
 
 
+class _Hand:
+    """What a running job reaches of its worker (see `tasks.current.Control`)."""
+
+    def __init__(self, store: SQLiteStore, worker: int, job: Claimed) -> None:
+        self._store = store
+        self._worker = worker
+        self._job = job
+
+    @property
+    def cancelled(self) -> bool:
+        return any(held.id == self._job.id for held in self._store.cancels(self._worker))
+
+    def progress(self, fraction: float | None, note: str) -> None:
+        self._store.progress(self._worker, [Progress(self._job.id, self._job.claim, fraction, note)])
+
+
 class _Attempt:
     """One attempt at one job. Used as a context manager, it turns what happens inside into `outcome`."""
 
-    def __init__(self, task: Task[..., Any], job: Claimed, serving: Serving, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        task: Task[..., Any],
+        job: Claimed,
+        args: str,
+        serving: Serving,
+        hand: _Hand,
+        now: Callable[[], int],
+    ) -> None:
         self.task = task
         self.value: Any = None
         self.error: Exception | None = None
         self.context: Context = copy_context()
         self._job = job
+        self._args = args
+        self._hand = hand
         self._now = now
         self._readable = False
-        here = CurrentJob(job.id, job.attempt + 1, task.name, job.queue, None if task.is_async else serving)
+        self._timeout = task.timeout(job.options)
+        here = CurrentJob(
+            job.id, job.attempt + 1, task.name, job.queue, None if task.is_async else serving, hand
+        )
         self.context.run(running.set, here)
 
     def call(self) -> Any:
         """Call the task's function with the job's arguments."""
-        args, kwargs = self.task.decode_args(self._job.args)
+        args, kwargs = self.task.decode_args(self._args)
         self._readable = True
         return self.task.function(*args, **kwargs)
 
+    async def run(self) -> Any:
+        """Call a coroutine function and await it, until it is cancelled or its time is over."""
+        coroutine = asyncio.create_task(self.call(), context=self.context)
+        until = None if self._timeout is None else time.monotonic() + self._timeout
+        try:
+            while not coroutine.done():
+                left = _LOOK if until is None else min(_LOOK, max(0.0, until - time.monotonic()))
+                await asyncio.wait([coroutine], timeout=left)
+                if not coroutine.done() and (self._late() or self._hand.cancelled):
+                    coroutine.cancel()
+                    await asyncio.wait([coroutine])
+            return coroutine.result()
+        finally:
+            if coroutine.cancel():
+                await asyncio.wait([coroutine])
+
     def __enter__(self) -> None:
         self._started_at = self._now()
+        self._began = time.monotonic()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        job, started_at, finished_at = self._job, self._started_at, self._now()
+        stop = Stop.CANCEL if error is not None and self._hand.cancelled else None
+        if isinstance(error, asyncio.CancelledError) and stop is None and not self._late():
+            return False
+        interrupts = error is not None and not isinstance(error, Exception | asyncio.CancelledError)
+        if self._timeout is not None and self._late() and stop is None and not interrupts:
+            error = around.too_long(self._job, self._timeout)
         if error is None:
             try:
-                text = self.task.encode_result(self.value)
-                self.outcome: Outcome = Succeeded(job.id, job.claim, text, started_at, finished_at)
+                self._end(around.success(self.task, self._job, self.value, self._started_at * 1000))
                 return True
             except TypeError as unfit:
                 error = unfit
-        if not isinstance(error, Exception):
+        if interrupts:
             return False
-        error.add_note(f"(raised by job {job.id}, {job.task})")
-        self.error = error
-        self.outcome = settle(
-            self.task,
-            job,
-            error,
-            chance=0.0,
-            started_at=started_at,
-            finished_at=finished_at,
-            final=not self._readable,
+        if isinstance(error, Exception):
+            error.add_note(f"(raised by job {self._job.id}, {self._job.task})")
+            self.error = error
+        self._end(
+            around.failure(
+                self.task,
+                self._job,
+                error,
+                self._started_at * 1000,
+                readable=self._readable,
+                stop=stop,
+                chance=0.0,
+            )
         )
         return True
+
+    def _end(self, outcome: Outcome) -> None:
+        """Keep the outcome, with the time of this test's clock."""
+        told = "finished_at" in outcome.__struct_fields__
+        self.outcome = msgspec.structs.replace(outcome, finished_at=self._now()) if told else outcome
+
+    def _late(self) -> bool:
+        return self._timeout is not None and time.monotonic() - self._began > self._timeout
 
 
 def _full(task: Task[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
