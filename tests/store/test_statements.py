@@ -47,7 +47,7 @@ ONLY = {
             "clock",
             "snapshot",
         ),
-        *("notify_within", "whereabouts"),
+        *("notify_within", "whereabouts", "call"),
         *("insert_one", "fresh_ids"),
     },
 }

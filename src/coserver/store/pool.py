@@ -7,13 +7,19 @@ than that has no statement under way.
 
 A failed connection is closed, and with it all idle ones, since a server that went away took them all; the next call
 connects anew. A child of a fork leaves the inherited connections alone and makes its own.
+
+A connection may also die in silence: a firewall forgot it, a pooler hangs, a host is gone. The kernel notices some of
+that, and late; so no call waits for an answer for ever. Most have as long as a statement may run. Calls that are short
+by nature, such as the renewal of leases, may be made with less patience (`SHORTLY`); when one of these is not
+answered, the others that wait for as long give up, too.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -30,16 +36,20 @@ Row = tuple[Any, ...]
 Connection = psycopg.Connection[Row]
 
 STATEMENT_SECONDS = 30
+ANSWER = STATEMENT_SECONDS + 5.0
+"""Seconds within which every call has an answer, or there will be none."""
+SHORTLY = 4.0
+"""The same for a call that a server in working order answers at once."""
 IDLE = 8
 """How many unused connections are kept."""
 
 _CONNECTING: dict[str, str | int] = {
-    "connect_timeout": 10,
+    "connect_timeout": 5,
     "client_encoding": "UTF8",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
+    "tcp_user_timeout": 10_000,
 }
 """What the URL may override: how long to wait for a server, and how soon a network that went away is noticed."""
 
@@ -47,7 +57,10 @@ _SETTINGS = (
     "SET default_transaction_isolation = 'read committed'; "
     "SET application_name = 'coserver'; SET plan_cache_mode = force_generic_plan; SET jit = off; "
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
-    f"SET statement_timeout = '{STATEMENT_SECONDS}s'; SET client_min_messages = warning"
+    f"SET statement_timeout = '{STATEMENT_SECONDS}s'; SET client_min_messages = warning; "
+    # What a host that vanished has locked is free again soon.
+    "SET idle_in_transaction_session_timeout = '10s'; "
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 )
 
 _REFUSED = ("21", "22", "23", "54", "P0")
@@ -62,14 +75,60 @@ def inherit(*connections: psycopg.Connection[Any] | None) -> None:
     _inherited.extend(connection for connection in connections if connection is not None)
 
 
+class NoAnswer(psycopg.OperationalError):
+    """The server has left a call unanswered for so long that the connection counts as dead."""
+
+
+class _Patience:
+    """Since when a server is known to leave calls unanswered; shared by the connections of a pool."""
+
+    silent = 0.0  # the moment of the last call that was given up
+
+
+class _Connection(psycopg.Connection[Row]):
+    """Waits for an answer no longer than `answer` seconds (None: for ever)."""
+
+    answer: float | None = None
+    patience = _Patience()
+
+    def wait(self, gen: Generator[Any, Any, Any], *rest: Any, **more: Any) -> Any:
+        if self.answer is not None:
+            gen = _within(gen, self.answer, self.patience)
+        try:
+            return super().wait(gen, *rest, **more)
+        except NoAnswer:
+            self.pgconn.finish()  # else whoever ends a transaction or pipeline would wait once more
+            raise
+
+
+def _within(gen: Generator[Any, Any, Any], seconds: float, patience: _Patience) -> Generator[Any, Any, Any]:
+    """Go through what waits for an answer; the driver also comes by, ten times a second, while there is none."""
+    began = time.monotonic()
+    try:
+        waits = next(gen)
+        while True:
+            ready = yield waits
+            if not ready:
+                waited = time.monotonic() - began
+                if waited > seconds:
+                    patience.silent = time.monotonic()
+                    raise NoAnswer(f"no answer for {waited:.0f} s")
+                if waited > SHORTLY and patience.silent > began:
+                    raise NoAnswer(f"no answer for {waited:.0f} s")
+            waits = gen.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
 class Pool:
     """Connections to one database. `shown` is its URL as messages may show it."""
 
     def __init__(self, url: str, shown: str) -> None:
         self._url = url
-        self._shown = shown
+        self.shown = shown
         self._lock = threading.Lock()
-        self._idle: list[Connection] = []
+        self._idle: list[_Connection] = []
+        self._patience = _Patience()
         self._closed = False
         watch_forks(self)
 
@@ -81,10 +140,11 @@ class Pool:
         self._lock, self._idle = threading.Lock(), []
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend a connection; every error of the driver comes out as StoreUnavailable, or as StoreRefused if it is about
-        what the server was told."""
+    def connection(self, answer: float | None = ANSWER) -> Iterator[Connection]:
+        """Lend a connection whose calls wait `answer` seconds for their answers (None: for ever); every error of the
+        driver comes out as StoreUnavailable, or as StoreRefused if it is about what the server was told."""
         connection = self._take()
+        connection.answer = answer
         try:
             yield connection
         except psycopg.Error as error:
@@ -104,15 +164,16 @@ class Pool:
             raise
         self._give(connection)
 
-    def connect(self) -> Connection:
-        """Open a connection that the caller owns."""
+    def connect(self) -> _Connection:
+        """Open a connection that the caller owns. It waits SHORTLY for its answers."""
         try:
             given = conninfo.conninfo_to_dict(self._url)
             for key, value in _CONNECTING.items():
                 given.setdefault(key, value)
-            opened = psycopg.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
+            opened = _Connection.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise self.unavailable(error, "open") from error
+        opened.answer, opened.patience = SHORTLY, self._patience
         opened.prepare_threshold = 0
         opened.prepared_max = 200
         try:
@@ -129,21 +190,21 @@ class Pool:
 
     def unavailable(self, error: Exception, verb: str) -> StoreUnavailable:
         """Say an error of the driver in words."""
-        return StoreUnavailable(f"cannot {verb} the store {self._shown}: {_explain(error)}")
+        return StoreUnavailable(f"cannot {verb} the store {self.shown}: {_explain(error)}")
 
     def _refused(self, error: Exception) -> StoreRefused:
         text = _tail(" ".join(str(error).split()))
-        return StoreRefused(f"cannot record in the store {self._shown}: {text}; see what its tables allow")
+        return StoreRefused(f"cannot record in the store {self.shown}: {text}; see what its tables allow")
 
-    def _take(self) -> Connection:
+    def _take(self) -> _Connection:
         if self._closed:
-            raise StoreUnavailable(f"cannot use the store {self._shown}: it was closed; open it anew")
+            raise StoreUnavailable(f"cannot use the store {self.shown}: it was closed; open it anew")
         with self._lock:
             if self._idle:
                 return self._idle.pop()
         return self.connect()
 
-    def _give(self, connection: Connection) -> None:
+    def _give(self, connection: _Connection) -> None:
         with self._lock:
             if not self._closed and len(self._idle) < IDLE and not connection.closed:
                 self._idle.append(connection)
@@ -245,6 +306,8 @@ def _explain(error: Exception) -> str:
         return "the server has no connection left; raise max_connections, or use a pooler"
     if isinstance(error, psycopg.errors.QueryCanceled):
         return f"a statement took longer than {STATEMENT_SECONDS} s; see who holds locks on its tables"
+    if isinstance(error, NoAnswer):
+        return "the server or the network to it does not answer; the next call connects anew"
     if isinstance(error, psycopg.OperationalError):
         return f"the connection broke ({_tail(text)}); the next call connects anew"
     if isinstance(error, psycopg.ProgrammingError) and getattr(error, "sqlstate", None) is None:

@@ -17,6 +17,7 @@ then, because a notification takes a lock that all commits of the database pass.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import Counter
@@ -24,7 +25,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from json import dumps
+from math import inf
 from operator import attrgetter
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import psycopg
@@ -79,6 +82,7 @@ from coserver.store.pool import (
     SHORTLY,
     STATEMENT_SECONDS,
     Connection,
+    NoAnswer,
     Pool,
     PostgresSession,
     Row,
@@ -124,7 +128,18 @@ GRACE = 2 * STATEMENT_SECONDS
 ATTEMPTS = 5
 """How often a change is begun anew after two had waited for each other."""
 
+PULSE = 5.0
+"""Seconds between a listener's calls to itself."""
+DEAF = 2
+"""So many connections in a row have to be deaf before somebody is told."""
+DEAFEST = 300.0
+"""Longest time in seconds until a listener that is deaf again and again tries another connection."""
+RETRIES = (0.05, 2.0)
+"""First and longest wait in seconds between attempts to connect."""
+
 T = TypeVar("T")
+
+log = logging.getLogger("coserver.store")
 
 _MIGRATION_LOCK = 0x636F736572766572
 """The number of the advisory lock under which migrations run ("coserver")."""
@@ -132,19 +147,34 @@ _MIGRATION_LOCK = 0x636F736572766572
 
 class PostgresListener:
     """A connection that listens. Between notifications it looks, at growing intervals up to 50 ms, whether any
-    transaction has ended, which is how it hears of ends of jobs and of plain SQL."""
+    transaction has ended, which is how it hears of ends of jobs and of plain SQL.
+
+    A connection may be deaf without anybody telling: dead in silence, or a pooler's that passes no notifications on. So
+    where only notifications count, it calls itself every `PULSE` seconds, and connects anew when it does not hear that.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._seen = ""
+        self._own = f"coserver_{token_hex(8)}".encode()
+        self._pulse_at = self._echo_by = inf
+        self._deaf = 0  # connections in a row that heard nothing
+        self._retry_at, self._pause = 0.0, RETRIES[0]
         self._connection: Connection | None = self._connect()
 
     def _connect(self) -> Connection:
         connection = self._pool.connect()
-        connection.execute("LISTEN coserver", prepare=False)
-        self._seen = run(connection, "snapshot", {})[0][0]
+        try:
+            connection.execute(b"LISTEN coserver; LISTEN " + self._own, prepare=False)
+            self._seen = run(connection, "snapshot", {})[0][0]
+        except psycopg.Error as error:
+            connection.close()
+            raise self._pool.unavailable(error, "listen to") from error
+        self._echo_by = inf
+        # The first call comes at once; the more connections were deaf, the later the next one is suspected.
+        self._pulse_at = time.monotonic() + (min(PULSE * 2.0**self._deaf, DEAFEST) if self._deaf else 0.0)
         return connection
 
     def wait(self, timeout: float, *, guesses: bool = True) -> bool:
@@ -152,38 +182,85 @@ class PostgresListener:
         pause = 0.001
         while not self._closed.is_set():
             left = deadline - time.monotonic()
-            try:
-                with self._lock:
-                    if self._closed.is_set():
-                        return False
+            with self._lock:
+                try:
                     if self._connection is None:
-                        self._connection = self._connect()
+                        if self._again():
+                            return True
+                    elif self._heard(self._connection, min(pause, max(left, 0)), guesses=guesses):
                         return True
-                    if self._heard(self._connection, min(pause, max(left, 0)), guesses=guesses):
-                        return True
-            except (psycopg.Error, StoreUnavailable):
-                if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
-                self._closed.wait(max(min(pause, left), 0))
+                except (psycopg.Error, StoreUnavailable):
+                    self._drop()
+                finally:
+                    if self._closed.is_set():
+                        self._drop()
             if left <= 0:
                 return False
+            if self._connection is None:
+                self._closed.wait(min(self._retry_at - time.monotonic(), left))
             pause = min(pause * 2, 0.05)
         return False
 
+    def _again(self) -> bool:
+        """Connect anew, if it is time."""
+        now = time.monotonic()
+        if self._closed.is_set() or now < self._retry_at:
+            return False
+        self._retry_at, self._pause = now + self._pause, min(self._pause * 2, RETRIES[1])
+        self._connection = self._connect()
+        self._pause = RETRIES[0]
+        return True
+
     def _heard(self, connection: Connection, pause: float, *, guesses: bool) -> bool:
-        heard = any(True for _ in connection.notifies(timeout=pause, stop_after=1))
-        if heard or not guesses:
-            return heard
+        heard = False
+        for one in connection.notifies(timeout=pause, stop_after=1):
+            if one.channel == "coserver":
+                heard = True
+            else:
+                self._echo()
+        if heard:
+            return True
+        if not guesses:
+            self._call(connection)
+            return False
         before, self._seen = self._seen, run(connection, "snapshot", {})[0][0]
         return before != self._seen
 
+    def _call(self, connection: Connection) -> None:
+        """Call ourselves now and then; raise `NoAnswer` when that was not heard."""
+        now = time.monotonic()
+        if now >= self._echo_by:
+            self._deaf += 1
+            if self._deaf == DEAF:
+                log.warning(
+                    "the store %s passes no notifications on, as some poolers do; jobs start all the same, up to "
+                    "50 ms later",
+                    self._pool.shown,
+                )
+            raise NoAnswer("it is deaf")
+        if now >= self._pulse_at:
+            self._pulse_at, self._echo_by = inf, now + SHORTLY
+            run(connection, "call", {"channel": self._own.decode()})
+
+    def _echo(self) -> None:
+        if self._deaf >= DEAF:
+            log.warning("the store %s passes notifications on again", self._pool.shown)
+        self._deaf = 0
+        self._pulse_at, self._echo_by = time.monotonic() + PULSE, inf
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def close(self) -> None:
         self._closed.set()
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        # Whoever waits just now closes the connection itself.
+        if self._lock.acquire(timeout=0.2):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
 
 
 class PostgresStore:
