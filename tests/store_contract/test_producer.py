@@ -246,6 +246,23 @@ def test_retry_puts_back_what_did_not_succeed_under_its_old_id(store: Store) -> 
     assert finish(store, worker, bad(failed)).stale == [failed.id]
 
 
+def test_what_a_retry_puts_back_no_longer_counts_as_ended_and_what_ever_ended_can_still_be_told(
+    store: Store,
+) -> None:
+    worker = join(store)
+    first, second = store.submit([job(), job()])
+    finish(store, worker, *[bad(held) for held in claim(store, worker)])
+    assert store.retry([first]) == [first]
+    (queue,) = [one for one in store.queues() if one.name == QUEUE]
+    assert (queue.by_state[State.FAILED], queue.by_state[State.QUEUED]) == (1, 1)
+    assert queue.put_back == {State.FAILED: 1}
+    store.leave(worker)
+    assert store.retry([first, second]) == [second]
+    (queue,) = [one for one in store.queues() if one.name == QUEUE]
+    assert queue.by_state.get(State.FAILED, 0) + queue.put_back[State.FAILED] == 2
+    assert store.counts().by_state[State.FAILED] == 0
+
+
 def test_retry_gives_a_fresh_budget_and_keeps_large_arguments(store: Store) -> None:
     worker = join(store)
     large = '["' + "x" * 50_000 + '"]'

@@ -328,7 +328,8 @@ class JobFilter:
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
     """A queue as people see it. Counts of living jobs are exact up to 10,000, then 10,001. `oldest_at` is when the job
-    was stored that has been ready for the longest; `paused_at` None means that it is not paused. Times in µs UTC."""
+    was stored that has been ready for the longest; `paused_at` None means that it is not paused. Times in µs UTC.
+    `put_back`: how many of those that had ended in a state were put back by a retry; they count in it no more."""
 
     name: str
     paused_at: int | None
@@ -336,6 +337,7 @@ class QueueInfo:
     limit: Limit | None
     by_state: Mapping[State, int]
     oldest_at: int | None
+    put_back: Mapping[State, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -451,7 +451,10 @@ def revive(session: Session, ids: Sequence[int]) -> tuple[list[int], int]:
     session.rows("forget", ids=back)
     session.rows("drop_waits", ids=back)
     counted = Counter((0, readable(found[job][1]), found[job][2]) for job in back)
-    session.rows("tally", told=json_text([(*key, -n) for key, n in sorted(counted.items())]))
+    told = [(*key, -n) for key, n in sorted(counted.items())]
+    # How many were put back is kept beside, so that what has ever ended can be told, too: it only grows.
+    told += [(worker, queue, -state, n) for (worker, queue, state), n in sorted(counted.items())]
+    session.rows("tally", told=json_text(told))
     return back, let_go(session, [job for job in back if revived[job] != State.NEW])
 
 

@@ -33,12 +33,14 @@ def queue_infos(rows: Callable[..., list[Row]]) -> list[QueueInfo]:
             oldest[name] = min(oldest.get(name, (job, created_at)), (job, created_at))
     names = sorted({*known, *declared, *oldest})
     counts: dict[str, dict[State, int]] = {name: {} for name in names}
+    put_back: dict[str, dict[State, int]] = {name: {} for name in names}
     for queue, state, n in rows("queue_counts", names=names, cap=MANY + 1):
         if n and queue in counts:
-            of = State(state)
-            counts[queue][of] = n if of.final else min(n, MANY + 1)
+            of = State(abs(state))
+            (counts if state >= 0 else put_back)[queue][of] = n if of.final else min(n, MANY + 1)
     return [
-        _info(name, known.get(name, (None, None)), declared, counts[name], oldest.get(name)) for name in names
+        _info(name, known.get(name, (None, None)), declared, counts[name], oldest.get(name), put_back[name])
+        for name in names
     ]
 
 
@@ -48,5 +50,7 @@ def _info(
     declared: dict[str, Limit],
     by_state: dict[State, int],
     oldest: tuple[int, int] | None,
+    put_back: dict[State, int],
 ) -> QueueInfo:
-    return QueueInfo(name, *pause, declared.get(name), by_state, None if oldest is None else oldest[1])
+    since = None if oldest is None else oldest[1]
+    return QueueInfo(name, *pause, declared.get(name), by_state, since, put_back)

@@ -7,4 +7,4 @@ UNION ALL SELECT 4, count(*) FROM coserver_job WHERE state = 4
 UNION ALL SELECT 5, count(*) FROM coserver_job WHERE state = 5 AND crashes = 0
 UNION ALL SELECT 5, count(*) FROM coserver_job WHERE state = 5 AND crashes > 0
 UNION ALL SELECT 6, count(*) FROM coserver_job WHERE state = 6
-UNION ALL SELECT state, sum(n)::bigint FROM coserver_count GROUP BY state
+UNION ALL SELECT state, sum(n)::bigint FROM coserver_count WHERE state > 0 GROUP BY state

@@ -1,4 +1,5 @@
--- How many living jobs of these queues are in each state, up to a cap.
+-- How many living jobs of these queues are in each state, up to a cap, and how many have ended in each, in any queue;
+-- states below zero: how many that ended so were put back.
 SELECT q.value, 5,
        (SELECT count(*) FROM (SELECT 1 FROM coserver_job j
                                WHERE j.state = 5 AND j.crashes = 0 AND j.queue = q.value LIMIT :cap))

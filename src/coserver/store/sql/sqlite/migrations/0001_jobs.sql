@@ -130,7 +130,7 @@ CREATE TABLE coserver_task (
 ) STRICT, WITHOUT ROWID;
 
 -- How many jobs ended, one row per (worker, queue, state), so that workers never wait for each other; worker 0 is
--- everybody who left.
+-- everybody who left. A state below zero counts how many that had ended so were put back by a retry.
 CREATE TABLE coserver_count (
     worker INTEGER NOT NULL,
     queue  TEXT NOT NULL,
