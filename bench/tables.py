@@ -200,11 +200,11 @@ def _cut(table: Table, width: int) -> Iterator[Table]:
     room = width - first - 4
     for column, needed in enumerate(others, 1):
         if part and room < needed + 3:
-            yield _columns(table, part)
+            yield _dense(_columns(table, part))
             part, room = [], width - first - 4
         part.append(column)
         room -= needed + 3
-    yield _columns(table, part)
+    yield _dense(_columns(table, part))
 
 
 def _columns(table: Table, kept: Sequence[int]) -> Table:
