@@ -53,7 +53,7 @@ def test_queues_are_listed_with_what_is_in_them(console: Console, store: Store) 
     assert list(queues(console, "p*")) == ["pdf"]
     said = console("queues", "list")
     assert said.out.splitlines()[1].split() == (
-        f"mail open 1 1 0 1 0 0 {mail['oldest_age_s']:.0f} s 3 at once, 5 in 1m".split()
+        f"mail open 1 1 0 1 0 0 {mail['oldest_age_s']:.0f} s 3 at once, 5/1m".split()
     )
     store.leave(worker)
 

@@ -120,3 +120,10 @@ def test_time_spans_are_said_as_people_say_them(seconds: float | None, text: str
 )
 def test_sizes_are_said_as_people_say_them(number: int, text: str) -> None:
     assert size(number) == text
+
+
+def test_a_last_column_that_needs_little_is_cut_before_others_are_dropped() -> None:
+    columns = [Column("ID"), Column("AGE", spare=1), Column("SAYS", least=6)]
+    rows = [["1", "3 s", "a long story"]]
+    assert table(columns, rows, width=15) == ["ID  AGE  SAYS", "1   3 s  a lon…"]
+    assert table(columns, rows, width=14)[1] == "1   a long st…"

@@ -322,7 +322,7 @@ def _report(change: Change, tally: Tally, unknown: Sequence[int], *, dry_run: bo
 def _command(change: Change, help_text: str) -> click.Command:
     @click.command(change.verb, help=help_text)
     @click.argument("ids", nargs=-1, type=int, metavar="[ID]…")
-    @filters
+    @filters(change.states)
     @click.option("--all", "everything", is_flag=True, help="All that this is for, instead of a filter.")
     @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
     @click.option("--dry-run", is_flag=True, help="Only say which and how many they are.")

@@ -52,14 +52,6 @@ class Where:
 
 
 _OPTIONS = (
-    click.option(
-        "--state",
-        "states",
-        multiple=True,
-        type=click.Choice(STATES),
-        metavar="STATE",
-        help=f"Only these; may be repeated: {', '.join(STATES)}.",
-    ),
     click.option("--queue", metavar="NAME", help="Only of this queue."),
     click.option("--task", metavar="NAME", help="Only of this task."),
     click.option("--tag", metavar="WORD", help="Only those with this tag."),
@@ -84,25 +76,38 @@ _OPTIONS = (
 )
 
 
-def filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose jobs; it gets them as one `where`."""
+def filters(states: Sequence[State]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that choose jobs; it gets them as one `where`. `states`: those that it is for."""
+    named = ", ".join(state.name.lower() for state in states)
+    by_state = click.option(
+        "--state",
+        "states",
+        multiple=True,
+        type=click.Choice(STATES),
+        metavar="STATE",
+        help=f"Only these; may be repeated: {named}.",
+    )
 
-    @functools.wraps(command)
-    def chosen(
-        *words: Any,
-        states: tuple[str, ...],
-        queue: str | None,
-        task: str | None,
-        tag: str | None,
-        error: str | None,
-        args_part: str | None,
-        since: datetime | None,
-        until: datetime | None,
-        **others: Any,
-    ) -> None:
-        named = tuple(dict.fromkeys(State[state.upper()] for state in states))
-        command(*words, where=Where(named, queue, task, tag, error, args_part, since, until), **others)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def chosen(
+            *words: Any,
+            states: tuple[str, ...],
+            queue: str | None,
+            task: str | None,
+            tag: str | None,
+            error: str | None,
+            args_part: str | None,
+            since: datetime | None,
+            until: datetime | None,
+            **others: Any,
+        ) -> None:
+            asked = tuple(dict.fromkeys(State[state.upper()] for state in states))
+            where = Where(asked, queue, task, tag, error, args_part, since, until)
+            command(*words, where=where, **others)
 
-    for option in reversed(_OPTIONS):
-        chosen = option(chosen)
-    return chosen
+        for option in (*reversed(_OPTIONS), by_state):
+            chosen = option(chosen)
+        return chosen
+
+    return decorate

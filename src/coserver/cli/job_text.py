@@ -18,7 +18,7 @@ COLUMNS = (
     Column("TRY", right=True, spare=3),
     Column("AGE", right=True, spare=1),
     Column("TOOK", right=True, spare=2),
-    Column("ERROR OR ARGUMENTS"),
+    Column("ERROR OR ARGUMENTS", least=24),
 )
 
 

@@ -20,7 +20,7 @@ from coserver.cli.submit import submit
 from coserver.cli.why import why_as_dict, why_in_words
 from coserver.client import Client
 from coserver.errors import ResultGone
-from coserver.model.job import JobInfo
+from coserver.model.job import JobInfo, State
 
 RELATIVES = 5
 """Jobs before and after a job whose states are shown with it."""
@@ -32,7 +32,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@filters
+@filters(tuple(State))
 @click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=20, help="At most so many (20).")
 @click.option("--before", type=int, metavar="ID", help="Older than this job.")
 @json_option

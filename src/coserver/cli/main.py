@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "jobs": ("jobs", "jobs", "Submit, list, show, cancel and retry jobs."),
     "queues": ("queues", "queues", "List, pause, resume and purge queues."),
     "why": ("why", "why", "Say why a job waits, and what mends it."),
+    "metrics": ("metrics", "metrics", "Print figures for Prometheus."),
     "config": ("config", "config", "Check and show the configuration."),
     "db": ("db", "db", "Look at the store's tables, bring them up to date, copy them."),
     "doctor": ("doctor", "doctor", "Look for what is wrong with site and machine."),

@@ -201,7 +201,7 @@ def _limit(limit: Limit | None) -> str:
         return "-"
     parts = [] if limit.running is None else [f"{limit.running} at once"]
     if limit.starts is not None and limit.period is not None:
-        parts.append(units.format_rate((limit.starts, limit.period / 1e6)))
+        parts.append(f"{limit.starts}/{units.format_seconds(limit.period / 1e6)}")
     return ", ".join(parts) or "-"
 
 

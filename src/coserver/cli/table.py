@@ -2,7 +2,7 @@
 
 Colour is decoration: every state is a word, too. It is used on a terminal only, never when NO_COLOR is set, always when
 FORCE_COLOR is. A table that is wider than the terminal first drops its least important columns, and says which, then
-cuts its last column.
+cuts its last column; a last column that says how little will do is cut before anything is dropped.
 
 What jobs and processes have to say is not trusted with the reader's terminal: control sequences in it are shown, not
 obeyed (`inert`). A file or pipe gets it as it is.
@@ -50,11 +50,13 @@ STATE_COLOURS: dict[str, Colour] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its heading, the side its cells lean to, and how soon it is dropped (0: never)."""
+    """A column: its heading, the side its cells lean to, and how soon it is dropped (0: never). `least`: characters
+    that will do, for a last column (None: all)."""
 
     heading: str
     right: bool = False
     spare: int = 0
+    least: int | None = None
 
 
 def colourful(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
@@ -100,8 +102,11 @@ def table(
         rows = [[inert(cell).replace("\t", " ") for cell in row] for row in rows]
     shown = list(range(len(columns)))
     widths = [max(len(column.heading), *(len(row[i]) for row in rows), 0) for i, column in enumerate(columns)]
+    needed = list(widths)
+    if columns[-1].least is not None:
+        needed[-1] = min(needed[-1], columns[-1].least)
     dropped: list[str] = []
-    while width is not None and sum(widths[i] for i in shown) + 2 * (len(shown) - 1) > width:
+    while width is not None and sum(needed[i] for i in shown) + 2 * (len(shown) - 1) > width:
         spare = [i for i in shown if columns[i].spare]
         if not spare:
             break
