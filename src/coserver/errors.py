@@ -25,6 +25,7 @@ name the cause after a colon and end with what mends it after a semicolon.
          ├─ JobFailed(type, message, traceback)
          ├─ JobCancelled, JobExpired, JobLost
          ├─ JobTimeout        what an attempt fails with that took too long
+         ├─ JobNoLongerHeld   a job that was to be completed is not this worker's any more
          ├─ ResultTimeout     also a TimeoutError
          └─ ResultGone        finished, but its record was pruned
 """
@@ -202,6 +203,13 @@ class JobTimeout(JobError):
     """An attempt took longer than its job's timeout; it counts as failed."""
 
     code = "job-timeout"
+
+
+class JobNoLongerHeld(JobError):
+    """A job was to be completed in a transaction of its own, but it is not this worker's any more."""
+
+    code = "job-no-longer-held"
+    http_status = 409
 
 
 class ResultTimeout(JobError, TimeoutError):

@@ -34,6 +34,7 @@ from coserver.model.job import DEFAULT_QUEUE, Outcome, Release, TaskDefaults
 from coserver.model.reconcile import Key
 from coserver.runtime import attempt
 from coserver.runtime.bell import Bell
+from coserver.runtime.completing import Completing
 from coserver.runtime.deadlines import Deadlines
 from coserver.runtime.desk import Desk, Figures
 from coserver.runtime.isolated import Isolated, Isolation
@@ -153,6 +154,7 @@ class Worker:
             rouse_children=self._rouse_children,
             late=self._lanes.late,
         )
+        self._completing = Completing(store, lambda: self._lanes.worker)
         self._deadlines: Deadlines[Job] = Deadlines(self._too_long)
         self._isolated: Isolated | None = None
         if ISOLATED in kinds.values() and isolation is not None and self._started is not None:
@@ -342,7 +344,7 @@ class Worker:
             try:
                 if task is None:
                     raise attempt.unknown(claimed.task)
-                running.set(CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, None, job))
+                running.set(self._current(job, task, at, None))
                 if instrument.active is not None:
                     followed = instrument.active.begin(claimed)
                 args, kwargs = task.decode_args(_args(job))
@@ -365,6 +367,21 @@ class Worker:
             if self._desk.for_loop:
                 self._pump()
 
+    def _current(self, job: Job, task: Task[..., Any], at: int, serving: Serving | None) -> CurrentJob:
+        """What the running code finds by `current_job()`."""
+        claimed = job.claimed
+        return CurrentJob(
+            claimed.id,
+            claimed.attempt + 1,
+            task.name,
+            claimed.queue,
+            serving,
+            job,
+            claimed.claim,
+            at // 1000,
+            self._completing,
+        )
+
     # Plain functions, in threads ------------------------------------------------------------------------------
 
     def _run_plain(self, job: Job) -> Outcome:
@@ -379,9 +396,7 @@ class Worker:
         try:
             if task is None:
                 raise attempt.unknown(claimed.task)
-            running.set(
-                CurrentJob(claimed.id, claimed.attempt + 1, task.name, claimed.queue, self._serving, job)
-            )
+            running.set(self._current(job, task, at, self._serving))
             if instrument.active is not None:
                 followed = instrument.active.begin(claimed)
             args, kwargs = task.decode_args(_args(job))

@@ -7,14 +7,17 @@ one beside it. Without a worker, as where a test runs a job inline, what the job
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from math import isfinite
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from coserver.errors import UsageError
+from coserver.errors import JobNoLongerHeld, UsageError
+from coserver.model.job import Succeeded
+from coserver.tasks.arguments import result_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,18 @@ class Control(Protocol):
         """Tell how far it is; checked already."""
 
 
+class Completer(Protocol):
+    """Records how a job ended in the transaction of its own function."""
+
+    def complete(self, connection: Any, outcome: Succeeded) -> bool:
+        """Record it on this connection; False when the job is not this worker's any more."""
+
+    async def acomplete(self, connection: Any, outcome: Succeeded) -> bool:
+        """As `complete`, on an asynchronous connection."""
+
+
 class CurrentJob(Struct, frozen=True, gc=False):
-    """The running job: `id`, `attempt` (1 for the first), `task` and `queue` are names.
+    """The running job: `id`, `attempt` (1 for the first), `task` and `queue` are names, `started_at` is µs UTC.
 
     `serving` is set for plain functions only, whose waiting for their own service could never end.
     """
@@ -53,6 +66,9 @@ class CurrentJob(Struct, frozen=True, gc=False):
     queue: str
     serving: Serving | None = None
     control: Control | None = None
+    claim: int = 0
+    started_at: int = 0
+    completer: Completer | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -77,6 +93,46 @@ class CurrentJob(Struct, frozen=True, gc=False):
         if self.control is not None:
             kept = words[:NOTE_KEPT].replace("\0", "\\x00").encode(errors="backslashreplace").decode()
             self.control.progress(None if fraction is None else float(fraction), kept)
+
+    def complete(self, *, connection: Any, result: Any = None) -> None:
+        """Record in the open transaction of your own connection that this job has succeeded, with this result: what
+        the transaction changes happens exactly once, since the job ends by its commit, and runs again without it.
+
+        To be called as the last thing before that commit; what the function returns afterwards is not recorded.
+        `connection` is one that `Client.submit` takes. Raises `JobNoLongerHeld` when the job is not this worker's any
+        more: let it out, so that the transaction is rolled back. Raises `UsageError` in a task with `isolate`. Without
+        a worker, as where a test runs a job inline, it does nothing.
+        """
+        if self.control is None and self.completer is None:
+            return
+        outcome = self._outcome(result)
+        if not self._completer().complete(connection, outcome):
+            raise self._no_longer_held()
+
+    async def acomplete(self, *, connection: Any, result: Any = None) -> None:
+        """As `complete`, on an asynchronous connection."""
+        if self.control is None and self.completer is None:
+            return
+        outcome = self._outcome(result)
+        if not await self._completer().acomplete(connection, outcome):
+            raise self._no_longer_held()
+
+    def _completer(self) -> Completer:
+        if self.completer is None:
+            raise UsageError(
+                f"cannot complete job {self.id} here: it runs in a process of its own, which does not hold it; take "
+                "isolate=True from its task"
+            )
+        return self.completer
+
+    def _outcome(self, result: Any) -> Succeeded:
+        return Succeeded(self.id, self.claim, result_text(result), self.started_at, time.time_ns() // 1000)
+
+    def _no_longer_held(self) -> JobNoLongerHeld:
+        return JobNoLongerHeld(
+            f"cannot complete job {self.id}: it is not this worker's any more, and may be running elsewhere; roll the "
+            "transaction back"
+        )
 
 
 running: ContextVar[CurrentJob | None] = ContextVar("coserver.current_job", default=None)
