@@ -1,10 +1,14 @@
--- All of one job, living or finished, its large parts included.
+-- All of one job, living or finished, its large parts included. `+ 0`: children are found by their parent, not in the
+-- order of all ids.
 SELECT i.*,
        (SELECT p.fraction FROM coserver_progress p WHERE p.job = i.id),
        (SELECT p.note FROM coserver_progress p WHERE p.job = i.id),
-       (SELECT coalesce(json_agg(x.tag), '[]')::text FROM (SELECT t.tag FROM coserver_tag t WHERE t.job = i.id ORDER BY t.tag) x),
-       (SELECT coalesce(json_agg(x.parent), '[]')::text FROM (SELECT e.parent FROM coserver_dep e WHERE e.child = i.id ORDER BY e.place) x),
-       (SELECT coalesce(json_agg(x.child), '[]')::text FROM (SELECT DISTINCT e.child FROM coserver_dep e WHERE e.parent = i.id ORDER BY e.child LIMIT 1000) x)
+       (SELECT coalesce(json_agg(x.tag), '[]')::text
+          FROM (SELECT t.tag FROM coserver_tag t WHERE t.job = i.id ORDER BY t.tag) x),
+       (SELECT coalesce(json_agg(x.parent), '[]')::text
+          FROM (SELECT e.parent FROM coserver_dep e WHERE e.child = i.id ORDER BY e.place) x),
+       (SELECT coalesce(json_agg(x.child), '[]')::text
+          FROM (SELECT DISTINCT e.child + 0 AS child FROM coserver_dep e WHERE e.parent = i.id ORDER BY 1 LIMIT 1000) x)
   FROM (
     SELECT j.id AS id, j.task, j.queue, j.state, j.priority,
            coalesce(j.args, (SELECT data FROM coserver_blob WHERE job = j.id AND kind = 0)),
