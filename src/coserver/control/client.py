@@ -45,6 +45,11 @@ class ControlClient:
         """Read."""
         return self._ask("GET", path, None, self._timeout)
 
+    def text(self, path: str) -> str:
+        """Read what is answered as text."""
+        answer: str = self.get(path)["text"]
+        return answer
+
     def post(self, path: str, arguments: dict[str, Any], *, patience: float = 0.0) -> dict[str, Any]:
         """Change something; `patience` seconds are added to the time that the answer may take."""
         return self._ask("POST", path, arguments, self._timeout + patience)
@@ -87,7 +92,12 @@ class ControlClient:
             body = json.dumps(arguments) if arguments is not None else None
             connection.request(method, path, body=body, headers={"content-type": "application/json"})
             response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
+            read = response.read()
+            answer: dict[str, Any]
+            if response.headers.get_content_type() == "text/plain":
+                answer = {"text": read.decode()}
+            else:
+                answer = json.loads(read)
         except TimeoutError:
             raise NodeUnreachable(
                 f"cannot reach {self._site}: its node has not answered within {timeout:g} s; see `coserver doctor`"

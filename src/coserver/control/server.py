@@ -9,14 +9,13 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import h11
 import msgspec
 
-from coserver.control.verbs import VERBS, Desk, Verb
+from coserver.control.verbs import VERBS, Answer, Desk, Text, Verb
 from coserver.errors import CoserverError
 
 log = logging.getLogger("coserver.control")
@@ -77,7 +76,7 @@ class ControlServer:
     ) -> bool:
         """Answer one request; True when the connection may carry another."""
         status = 200
-        answer: Mapping[str, Any]
+        answer: Answer
         try:
             request = await self._receive(connection, reader)
             if request is None:
@@ -95,9 +94,12 @@ class ControlServer:
         except Exception as error:
             log.exception("a verb failed")
             status, answer = 500, _error("internal", f"cannot answer: {type(error).__name__}: {error}")
-        body = msgspec.json.encode(answer)
+        if isinstance(answer, Text):
+            kind, body = answer.type, answer.text.encode(errors="backslashreplace")
+        else:
+            kind, body = "application/json", msgspec.json.encode(answer)
         headers = [
-            ("content-type", "application/json"),
+            ("content-type", kind),
             ("content-length", str(len(body))),
             ("cache-control", "no-store"),
         ]
@@ -143,7 +145,7 @@ class ControlServer:
                     case _:
                         return None
 
-    async def _answer(self, method: str, target: str, body: bytes) -> Mapping[str, Any]:
+    async def _answer(self, method: str, target: str, body: bytes) -> Answer:
         path = target.partition("?")[0]
         allowed = []
         for verb, pattern in self._routes:

@@ -40,6 +40,16 @@ _SHOWN = (
 )
 
 
+def usage(pid: int) -> tuple[float, int] | None:
+    """Return the CPU seconds that a process has used and its resident bytes; None for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / _TICK, int(fields[21]) * _PAGE
+
+
 class Figures:
     """CPU and memory of processes, looked at only when somebody asks.
 
@@ -51,19 +61,17 @@ class Figures:
 
     def of(self, pid: int, uptime: float) -> tuple[float, int]:
         """Return (percent of one CPU, resident bytes); zeros for a process that is gone."""
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
+        found = usage(pid)
+        if found is None:
             self._seen.pop(pid, None)
             return 0.0, 0
-        used = (int(fields[11]) + int(fields[12])) / _TICK
+        used, resident = found
         now = time.monotonic()
         then, before, share = self._seen.get(pid, (now - max(uptime, 0.01), 0.0, 0.0))
         if pid not in self._seen or now - then >= _FRESH:
             share = max(0.0, 100.0 * (used - before) / max(now - then, 0.01))
             self._seen[pid] = (now, used, share)
-        return round(share, 1), int(fields[21]) * _PAGE
+        return round(share, 1), resident
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drop processes that are no more."""

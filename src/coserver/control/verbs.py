@@ -1,7 +1,8 @@
 """The verbs of a node: for each its name, its path, what it takes and what it does.
 
 A verb is an HTTP request on the node's Unix socket: reads are GET, changes are POST, arguments are a JSON object, the
-answer is a JSON object. An error answers with the HTTP status of its class and `{"error": {"code", "message"}}`.
+answer is a JSON object (of `metrics` it is text). An error answers with the HTTP status of its class and
+`{"error": {"code", "message"}}`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from coserver.control import exposition, metrics
 from coserver.control.status import Figures, status
 from coserver.errors import NotRunning
 from coserver.model import service as rules
@@ -48,6 +50,17 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """An answer that is no JSON."""
+
+    type: str
+    text: str
+
+
+Answer = dict[str, Any] | Text
+
+
+@dataclass(frozen=True, slots=True)
 class Verb:
     """One verb. `path` may hold `{name}`, which becomes the argument `names`."""
 
@@ -55,12 +68,16 @@ class Verb:
     method: Literal["GET", "POST"]
     path: str
     takes: type[msgspec.Struct]
-    effect: Callable[[Desk, Any], Awaitable[dict[str, Any]]]
+    effect: Callable[[Desk, Any], Awaitable[Answer]]
     summary: str
 
 
 async def _status(desk: Desk, _: Nothing) -> dict[str, Any]:
     return await status(desk.node, desk.figures)
+
+
+async def _metrics(desk: Desk, _: Nothing) -> Text:
+    return Text(exposition.TYPE, exposition.written(await metrics.collect(desk.node, desk.figures)))
 
 
 async def _healthz(desk: Desk, _: Nothing) -> dict[str, Any]:
@@ -131,6 +148,7 @@ async def _forget_intents(desk: Desk, _: Nothing) -> dict[str, Any]:
 VERBS = (
     Verb("healthz", "GET", "/healthz", Nothing, _healthz, "whether the node answers"),
     Verb("readyz", "GET", "/readyz", Nothing, _readyz, "whether everything that should run is ready"),
+    Verb("metrics", "GET", "/metrics", Nothing, _metrics, "figures for Prometheus"),
     Verb("status", "GET", "/api/v1/status", Nothing, _status, "services, processes and jobs"),
     *(
         Verb(verb, "POST", f"/api/v1/services/{{name}}/{verb}", Order, _ordering(verb), summary)

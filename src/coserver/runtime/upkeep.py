@@ -7,7 +7,7 @@ It serves a short list of duties, each of which says when it wants to be looked 
   accepted it, and told in order; this is what puts the jobs of a killed worker back within milliseconds.
 * *tick*: route rows that plain SQL added, promote what is due, free what expired, prune. Once a second, as soon as
   something is due, and within 50 ms of a commit by anybody else, since plain SQL announces nothing.
-* *count* jobs by state, and find those that nobody takes, only while somebody asks.
+* *count*: jobs by state, those that nobody takes, jobs by queue; each only while somebody asks, once a second at most.
 
 A second thread renews the leases of the workers whose processes are alive, because no other duty, however long it waits
 in the store, may let a lease run out. A third one waits for the store's notifications where it has any. While the store
@@ -25,10 +25,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from coserver.errors import CoserverError
-from coserver.model.job import Counts, State
-from coserver.model.why import Unserved
+from coserver.model.job import Counts, QueueInfo, State
+from coserver.model.why import Unserved, WorkerInfo
 from coserver.runtime.lease import RETRY
 from coserver.runtime.spec import RENEWALS
 from coserver.runtime.started import read_started
@@ -36,6 +37,8 @@ from coserver.store.contract import Listener, Rescue, Store
 from coserver.store.inquiry import ask_all
 
 log = logging.getLogger("coserver.store")
+
+T = TypeVar("T")
 
 LOOK = 0.05
 TICK = 1.0
@@ -70,6 +73,57 @@ class Tally:
     unserved: Sequence[Unserved]
 
 
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The store's queues and the workers that are present, at one moment."""
+
+    queues: Sequence[QueueInfo]
+    workers: Sequence[WorkerInfo]
+
+
+class _Question(Generic[T]):
+    """Something that the loop may want to know of the store; what was found is as good for a second."""
+
+    def __init__(self, find: Callable[[Store], T]) -> None:
+        self._find = find
+        self._askers: deque[Future[T]] = deque()
+        self._found: tuple[float, T] | None = None
+
+    async def ask(self, bell: threading.Event, patience: float) -> T | None:
+        """Return what is found; None when the store does not answer in time."""
+        asked: Future[T] = Future()
+        self._askers.append(asked)
+        bell.set()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(asked), patience)
+        except (TimeoutError, CoserverError):
+            return None
+        finally:
+            asked.cancel()
+            try:
+                self._askers.remove(asked)
+            except ValueError:
+                pass  # answered, or being answered
+
+    def answer(self, store: Store, now: float) -> None:
+        """Answer whoever asks."""
+        if not self._askers:
+            return
+        if self._found is None or now - self._found[0] > COUNTS_KEPT:
+            self._found = (now, self._find(store))
+        while self._askers:
+            asked = self._askers.popleft()
+            if asked.set_running_or_notify_cancel():
+                asked.set_result(self._found[1])
+
+    def refuse(self, error: CoserverError) -> None:
+        """Tell whoever asks that the store does not answer."""
+        while self._askers:
+            asked = self._askers.popleft()
+            if asked.set_running_or_notify_cancel():
+                asked.set_exception(error)
+
+
 class Upkeep:
     """Owns the node's store and the threads that use it."""
 
@@ -100,8 +154,8 @@ class Upkeep:
         self._tick_at = 0.0
         self._store: Store | None = None
         self._deaths: deque[Death] = deque()
-        self._askers: deque[Future[Tally]] = deque()
-        self._counted: tuple[float, Tally] | None = None
+        self._tally = _Question(lambda store: Tally(store.counts(), ask_all(store)))
+        self._ledger = _Question(lambda store: Ledger(store.queues(), store.workers()))
         self._bell = threading.Event()
         self._leaving = False
         self._left = threading.Event()
@@ -140,19 +194,11 @@ class Upkeep:
 
     async def tally(self, *, patience: float = 1.0) -> Tally | None:
         """Count the jobs, at most a second old; None when the store does not answer in time."""
-        asked: Future[Tally] = Future()
-        self._askers.append(asked)
-        self._bell.set()
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(asked), patience)
-        except (TimeoutError, CoserverError):
-            return None
-        finally:
-            asked.cancel()
-            try:
-                self._askers.remove(asked)
-            except ValueError:
-                pass  # answered, or being answered
+        return await self._tally.ask(self._bell, patience)
+
+    async def ledger(self, *, patience: float = 1.0) -> Ledger | None:
+        """Look at queues and workers, as `tally` counts jobs."""
+        return await self._ledger.ask(self._bell, patience)
 
     # The thread ---------------------------------------------------------------------------------------------
 
@@ -181,7 +227,8 @@ class Upkeep:
                 if self._trouble != str(error):
                     self._trouble = str(error)
                     log.warning("%s", error)
-                self._refuse(error)
+                self._tally.refuse(error)
+                self._ledger.refuse(error)
                 if self._leaving:
                     return
                 wait = pause = min(5.0, pause * 2 or 0.2)
@@ -226,29 +273,14 @@ class Upkeep:
             self._tick_at = now if upkeep.more else now + self._until_next(upkeep.next_due)
             if upkeep.routed or upkeep.promoted or upkeep.rescued:
                 self._wake()
-        self._answer(store, now)
+        self._tally.answer(store, now)
+        self._ledger.answer(store, now)
         look = LOOK if self._alive() else TICK
         return max(0.0, min(look, self._tick_at - time.monotonic()))
 
     @staticmethod
     def _until_next(next_due: int | None) -> float:
         return TICK if next_due is None else min(TICK, max(0.001, next_due / 1e6))
-
-    def _answer(self, store: Store, now: float) -> None:
-        if not self._askers:
-            return
-        if self._counted is None or now - self._counted[0] > COUNTS_KEPT:
-            self._counted = (now, Tally(store.counts(), ask_all(store)))
-        while self._askers:
-            asked = self._askers.popleft()
-            if asked.set_running_or_notify_cancel():
-                asked.set_result(self._counted[1])
-
-    def _refuse(self, error: CoserverError) -> None:
-        while self._askers:
-            asked = self._askers.popleft()
-            if asked.set_running_or_notify_cancel():
-                asked.set_exception(error)
 
     def _renew(self, store: Store) -> None:
         """Renew leases until the store is closed."""
