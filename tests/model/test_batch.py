@@ -33,6 +33,7 @@ views = st.builds(
     done=counts,
     done_for=seconds,
     urgent=st.booleans(),
+    stale=st.booleans(),
     short_for=seconds | st.just(inf),
     parked=st.booleans(),
     main=st.booleans(),
@@ -48,6 +49,7 @@ nothing = View(
     done=0,
     done_for=0.0,
     urgent=False,
+    stale=False,
     short_for=inf,
     parked=False,
     main=True,
@@ -109,10 +111,11 @@ def test_where_nothing_moves_any_more_none_is_claimed_ahead(pace: float) -> None
 
 
 @given(views)
-def test_a_trip_never_asks_for_more_than_there_is_room_for(view: View) -> None:
+def test_a_trip_never_asks_for_more_than_there_is_room_for_but_for_one_to_see_a_better_job(view: View) -> None:
     match decide(view):
         case Go(limit, everywhere):
-            assert 0 <= limit <= min(CAP, view.room + (view.spare if everywhere else 0))
+            room = min(CAP, view.room + (view.spare if everywhere else 0))
+            assert 0 <= limit <= max(room, int(view.stale and view.main))
         case Park() | Wait():
             pass
 
@@ -159,6 +162,13 @@ def test_a_helper_only_carries_full_loads_beside_others(view: View) -> None:
 @given(views)
 def test_what_must_not_wait_goes_at_once(view: View) -> None:
     assert isinstance(decide(replace(view, main=True, urgent=True)), Go)
+
+
+@given(views)
+def test_when_jobs_at_hand_are_stale_the_main_lane_looks_for_a_better_one(view: View) -> None:
+    step = decide(replace(view, main=True, stale=True))
+    assert isinstance(step, Go)
+    assert step.limit >= 1
 
 
 @given(views)

@@ -111,3 +111,8 @@ def far(steps: int) -> None:
 @task(name="apart_take", isolate=True)
 def take(of: Any) -> Any:
     return of
+
+
+@task(name="apart_nap", isolate=True)
+def nap(seconds: float) -> None:
+    time.sleep(seconds)

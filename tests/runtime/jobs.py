@@ -232,3 +232,17 @@ async def take(of: Any) -> Any:
 @task(name="take_plain")
 def take_plain(of: Any) -> Any:
     return of
+
+
+@task(name="pace")
+async def pace(what: str, seconds: float) -> None:
+    order.append(what)
+    if seconds:
+        await asyncio.sleep(seconds)
+
+
+@task(name="pace_plain")
+def pace_plain(what: str, seconds: float) -> None:
+    order.append(what)
+    if seconds:
+        time.sleep(seconds)

@@ -11,12 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coserver.model.batch import FLUSH, UNSTARTED, Park, Wait
+from coserver.model.batch import FLUSH, FRESH, UNSTARTED, Park, Wait
 from coserver.model.job import Claimed, Outcome, Release, Succeeded
 from coserver.runtime.desk import Desk, Load
-from coserver.runtime.line import COROUTINE, PLAIN, Job
+from coserver.runtime.line import COROUTINE, ISOLATED, PLAIN, Job, Stop, Turn
 
 KINDS = {"soft": COROUTINE, "hard": PLAIN}
+APART = {**KINDS, "apart": ISOLATED}
 
 
 def row(
@@ -43,6 +44,7 @@ class Bench:
             KINDS if kinds is None else kinds,
             rouse_loop=lambda: self.roused.update(["loop"]),
             rouse_lane=lambda: self.roused.update(["lane"]),
+            rouse_children=lambda: self.roused.update(["children"]),
             late=self.late.extend,
             **given,
         )
@@ -265,7 +267,7 @@ def test_a_loop_that_finishes_a_job_itself_is_not_roused_but_threads_rouse_it() 
     assert bench.roused["loop"] == before
     job = bench.desk.for_loop.popleft()
     assert bench.desk.begin(job)
-    bench.desk.finish(job, done(job), 0.1, in_loop=False)
+    bench.desk.finish(job, done(job), 0.001, in_loop=False)
     assert bench.roused["loop"] == before + 1
 
 
@@ -287,9 +289,9 @@ def test_a_suspect_waits_until_nothing_else_runs_and_what_comes_with_it_waits_fo
     bench = Bench({"a": 9})
     bench.bring(row(1), row(2, crashes=2), row(3))
     assert [job.claimed.id for job in bench.desk.for_loop] == [1]
-    bench.run(0.01)
+    bench.run(0.001)
     assert [job.claimed.id for job in bench.desk.for_loop] == [2]
-    bench.run(0.02)
+    bench.run(0.002)
     assert [job.claimed.id for job in bench.desk.for_loop] == [3]
 
 
@@ -372,6 +374,138 @@ def test_what_begins_just_as_it_is_taken_away_leaves_no_trace() -> None:
     assert not bench.desk._orphans
 
 
+# Jobs that have gone stale --------------------------------------------------------------------------------------
+
+
+def test_a_job_at_hand_does_not_begin_before_another_look_when_the_last_one_is_long_ago() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2, priority=2), row(3, priority=2))
+    job = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(job)
+    before = bench.roused["lane"]
+    bench.desk.finish(job, done(job), FRESH + 0.001, in_loop=True)
+    assert not bench.desk.for_loop
+    assert bench.roused["lane"] > before
+    load = bench.load(FRESH + 0.001)
+    assert load.want.limit >= 1
+    bench.desk.settle(load, [row(4, priority=0)], FRESH + 0.002)
+    assert [job.claimed.id for job in bench.desk.for_loop] == [4]
+
+
+def test_a_job_of_the_highest_priority_and_one_that_nobody_can_look_beyond_begin_at_once() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1, priority=0), row(2, priority=0), row(3))
+    bench.run(FRESH * 2)
+    assert [job.claimed.id for job in bench.desk.for_loop] == [2]
+    bench.desk.doubt()
+    bench.run(FRESH * 3)
+    assert [job.claimed.id for job in bench.desk.for_loop] == [3]
+
+
+# Turns of processes beside the worker ---------------------------------------------------------------------------
+
+
+def turn_of(bench: Bench) -> Turn:
+    turn = bench.desk.for_children.popleft()
+    assert bench.desk.begin(turn.first)
+    return turn
+
+
+def test_a_turn_holds_one_slot_however_many_jobs_it_is_given() -> None:
+    bench = Bench({"a": 2, "b": 1}, APART, isolated=1)
+    bench.bring(*[row(n, "apart") for n in range(1, 5)], row(5), row(6, "apart", queue="b"), row(7))
+    assert bench.roused["children"] == 1
+    turn = turn_of(bench)
+    assert not bench.desk.for_children
+    assert [job.claimed.id for job in bench.desk.for_loop] == [5]
+    assert [job.claimed.id for job in bench.desk.more(turn, 2, 0.0)] == [2, 3]
+    assert bench.desk.figures().busy == 2
+    assert turn.left == 3
+    bench.desk.finish(turn.first, done(turn.first), 0.0, in_loop=False)
+    assert turn.left == 2
+    assert not bench.desk.for_children
+
+
+def test_a_turn_gets_no_more_while_a_better_job_waits_for_its_slot() -> None:
+    bench = Bench({"a": 1, "b": 1}, APART, isolated=1)
+    bench.bring(
+        row(1, "apart"), row(2, "apart"), row(3, "apart", queue="b", priority=0), row(4, "apart", queue="b")
+    )
+    order = []
+    for _ in range(4):
+        turn = turn_of(bench)
+        order.append(turn.first.claimed.id)
+        assert len(bench.desk.more(turn, 9, 0.0)) == (1 if turn.first.claimed.id == 1 else 0)
+        bench.desk.put_back([job for job in bench.desk.begun() if job is not turn.first], 0.0)
+        bench.desk.finish(turn.first, done(turn.first), 0.0, in_loop=False)
+    assert order == [3, 1, 2, 4]
+
+
+def test_what_a_process_had_not_begun_waits_again_at_its_place() -> None:
+    bench = Bench({"a": 1}, APART, isolated=2)
+    bench.bring(*[row(n, "apart") for n in range(1, 6)])
+    turn = turn_of(bench)
+    ahead = bench.desk.more(turn, 2, 0.0)
+    bench.desk.put_back(ahead, 0.001)
+    assert turn.left == 1
+    bench.desk.finish(turn.first, done(turn.first), 0.002, in_loop=False)
+    assert bench.desk.for_children[0].first.claimed.id == 2
+
+
+def test_pausing_calls_back_what_lies_ahead_and_then_gives_it_back() -> None:
+    bench = Bench({"a": 1}, APART, isolated=1)
+    bench.bring(*[row(n, "apart") for n in range(1, 4)])
+    turn = turn_of(bench)
+    ahead = bench.desk.more(turn, 1, 0.0)
+    before = bench.desk.recalls
+    bench.desk.pause(0.0)
+    assert bench.desk.recalls == before + 1
+    assert bench.desk.more(turn, 1, 0.0) == []
+    bench.desk.put_back(ahead, 0.0)
+    assert {one.id for one in bench.load(0.0).done if isinstance(one, Release)} == {2, 3}
+
+
+def test_what_a_dead_incarnation_had_lying_ahead_is_dropped() -> None:
+    bench = Bench({"a": 1}, APART, isolated=1)
+    bench.bring(row(1, "apart"), row(2, "apart"))
+    turn = turn_of(bench)
+    ahead = bench.desk.more(turn, 1, 0.0)
+    bench.desk.forget(0.0)
+    bench.desk.put_back(ahead, 0.0)
+    bench.desk.finish(turn.first, done(turn.first), 0.0, in_loop=False)
+    assert [one.id for one in bench.late] == [1]
+    assert bench.desk.settled()
+
+
+# Stopping -------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_to_be_cancelled_is_given_back_if_it_has_not_begun_and_named_once_if_it_has() -> None:
+    bench = Bench({"a": 1})
+    bench.bring(row(1), row(2))
+    job = bench.desk.for_loop.popleft()
+    assert bench.desk.begin(job)
+    assert bench.desk.cancel({(1, 1), (2, 1), (1, 2), (9, 1)}, 0.0) == [job]
+    assert job.stop is Stop.CANCEL
+    assert bench.desk.cancel({(1, 1)}, 0.0) == []
+    assert [one.id for one in bench.load(0.0).done] == [2]
+
+
+def test_a_job_that_failed_early_keeps_its_slot_and_its_later_outcome_is_dropped() -> None:
+    bench = Bench({"a": 1}, threads=1)
+    bench.bring(row(1, "hard"), row(2, "hard"))
+    job = bench.desk.for_pool.get_nowait()
+    assert job is not None
+    assert bench.desk.begin(job)
+    assert bench.desk.fail_early(job, done(job), 0.0)
+    assert not bench.desk.fail_early(job, done(job), 0.0)
+    assert bench.desk.for_pool.empty()
+    assert [one.id for one in bench.load(0.005).done] == [1]
+    bench.desk.finish(job, done(job), 0.006, in_loop=False)
+    assert bench.desk.for_pool.qsize() == 1
+    assert not bench.desk.farewell().done
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever happens in whatever order: no job is lost, doubled, or run beyond its slots; suspects run alone; no
     trip is made for nothing."""
@@ -388,14 +522,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.runs: Counter[int] = Counter()
         self.facts: dict[int, tuple[str, str]] = {}
         self.suspects: set[int] = set()
+        self.hands: list[tuple[Turn, list[Job]]] = []  # what processes have, the one that runs first
 
-    @initialize(tasks=st.sampled_from([("soft", "hard"), ("soft",), ("hard",)]))
+    @initialize(
+        tasks=st.sampled_from(
+            [("soft", "hard"), ("soft",), ("hard",), ("apart",), ("soft", "apart"), ("soft", "hard", "apart")]
+        )
+    )
     def make(self, tasks: tuple[str, ...]) -> None:
-        self.kinds = {task: KINDS[task] for task in tasks}
-        self.bench = Bench({"a": 2, "b": 3}, self.kinds, concurrency=4, threads=2, lanes=2)
+        self.kinds = {task: APART[task] for task in tasks}
+        self.bench = Bench({"a": 2, "b": 3}, self.kinds, concurrency=4, threads=2, isolated=2, lanes=2)
 
     @rule(
-        which=st.integers(0, 1),
+        which=st.integers(0, 2),
         queue=st.sampled_from("ab"),
         number=st.integers(1, 8),
         suspect=st.sampled_from([False, False, True]),
@@ -465,6 +604,37 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.claims[job.claimed.id] == job.claimed.claim
                 self.running.append(job)
                 self.runs[job.claimed.id] += 1
+        while desk.for_children:
+            turn = desk.for_children.popleft()
+            if desk.begin(turn.first):
+                self.hands.append((turn, [turn.first]))
+
+    @precondition(lambda self: self.hands)
+    @rule(which=st.integers(0, 1), number=st.integers(1, 4))
+    def feed(self, which: int, number: int) -> None:
+        turn, hand = self.hands[which % len(self.hands)]
+        for job in self.bench.desk.more(turn, number, self.now):
+            assert self.claims[job.claimed.id] == job.claimed.claim
+            assert job.line is turn.line
+            hand.append(job)
+
+    @precondition(lambda self: self.hands)
+    @rule(which=st.integers(0, 1))
+    def finish_apart(self, which: int) -> None:
+        turn, hand = self.hands[which % len(self.hands)]
+        job = hand.pop(0)
+        self.runs[job.claimed.id] += 1
+        if not hand:
+            self.hands = [(each, rest) for each, rest in self.hands if each is not turn]
+        self.bench.desk.finish(job, done(job), self.now, in_loop=False)
+
+    @precondition(lambda self: self.hands)
+    @rule(which=st.integers(0, 1))
+    def recall(self, which: int) -> None:
+        _, hand = self.hands[which % len(self.hands)]
+        back, hand[1:] = hand[1:], []
+        if back:
+            self.bench.desk.put_back(back, self.now)
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 9))
@@ -480,15 +650,18 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def slots_are_kept(self) -> None:
         queues = Counter(job.line.queue for job in self.running)
+        queues.update(turn.line.queue for turn, _ in self.hands)
+        assert len(self.hands) <= 2
         assert queues["a"] <= 2
         assert queues["b"] <= 3
-        assert len(self.running) <= 4
+        assert len(self.running) + len(self.hands) <= 4
         assert sum(job.kind == PLAIN for job in self.running) <= 2
 
     @invariant()
     def suspects_run_alone(self) -> None:
         if any(job.claimed.crashes for job in self.running):
             assert len(self.running) == 1
+            assert not self.hands
 
     @invariant()
     def nothing_runs_twice(self) -> None:
@@ -505,6 +678,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.begin()
             while self.running:
                 self.finish(0)
+            while self.hands:
+                self.finish_apart(0)
             self.now += 0.01
             self.bench.desk.wake()
         raise AssertionError(f"never done: {self.store}")

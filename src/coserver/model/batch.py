@@ -11,6 +11,10 @@ from one finish to the next while the queue's jobs keep the worker busy.
     room     free slots, plus one `ahead` for every lane and one to work on meanwhile, less what lies at hand or is on
              its way.
 
+Better jobs may have come to the store since a worker claimed what it holds. So no job at hand begins, unless it is of
+the highest priority, when the last look at the store is older than `FRESH`: first the worker looks again, for one job
+more if it has no room. While short jobs flow, looks are more frequent than that anyway.
+
 The pace follows a slowdown at once and a speed-up by halves, so one quick job among slow ones does not fill the
 worker's hands.
 
@@ -35,6 +39,9 @@ WORTH = 0.0075
 
 FLUSH = 0.005
 """Longest time that a finish waits for company."""
+
+FRESH = 0.01
+"""Longest time after a look at the store in which jobs at hand begin."""
 
 UNSTARTED = 0.1
 """A job that was claimed and has not begun after this time goes back."""
@@ -65,7 +72,7 @@ class View:
     `room`: jobs that could be taken from queues that may have some, `spare`: from queues known to be empty; both 0
     while paused or leaving. `batch`: a full load of those that may have some. `at_hand`: jobs claimed and not begun,
     `running`: begun. `done`: outcomes not yet recorded, the oldest for `done_for` seconds; `urgent`: some must not
-    wait. `short_for`: seconds since a claim came back short of what was asked, infinite when it came back empty.
+    wait. `stale`: a job at hand must not begin before another look. `short_for`: seconds since a claim came back short of what was asked, infinite when it came back empty.
     `parked`: the store knows that we sleep. `main`: this is the main lane. `others`: other lanes on their way.
     """
 
@@ -77,6 +84,7 @@ class View:
     done: int
     done_for: float
     urgent: bool
+    stale: bool
     short_for: float
     parked: bool
     main: bool
@@ -119,9 +127,10 @@ def decide(view: View) -> Step:
     quiet = view.at_hand == 0 and view.running == 0
     starving = view.at_hand == 0 and view.room > 0
     due = view.done > 0 and (quiet or view.done_for >= FLUSH or view.done >= CAP)
-    if view.urgent or load or starving or due:
+    if view.urgent or load or starving or due or view.stale:
         everywhere = not view.parked
-        return Go(min(view.room + (view.spare if everywhere else 0), CAP), everywhere)
+        room = min(view.room + (view.spare if everywhere else 0), CAP)
+        return Go(max(room, 1) if view.stale else room, everywhere)
     if view.done:
         left = view.at_hand + view.running
         return Wait(FLUSH - view.done_for, max(1, min(left, missing) if view.room else left))

@@ -30,6 +30,9 @@ and give back in circles. If the job was handed out, its kind of runner (loop or
 kind is claimed until such a runner shows a sign of life, by asking to begin something or by finishing; a kind of which
 there is no task counts as stuck for ever. If it waited for a slot, its queue is *shut* until some slot becomes free.
 
+What is at hand goes *stale*: before a job begins whose place a better one may have taken in the store, a lane has to
+look again (see `model.batch`).
+
 A queue is *stocked* while the store may have jobs of it for us: from the moment we are roused until a claim with room
 for it comes back short.
 
@@ -49,7 +52,7 @@ from types import MappingProxyType
 
 from coserver.model import batch
 from coserver.model.batch import Go, Park, View, Wait, decide
-from coserver.model.job import Claimed, Input, Outcome, Release
+from coserver.model.job import Claimed, Input, Outcome, Priority, Release
 from coserver.model.reconcile import Key
 from coserver.runtime.line import COROUTINE, ISOLATED, KINDS, PLAIN, Job, Line, Stop, Turn, key, order
 from coserver.runtime.progress import Board
@@ -65,10 +68,11 @@ def _nobody() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a lane takes along: outcomes to record, and what to claim."""
+    """What a lane takes along: outcomes to record, and what to claim; whether that is because jobs at hand are stale."""
 
     done: list[Outcome]
     want: Want
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ class Desk:
         self._countdown = _NEVER
         self._flying = 0
         self._short_at = -inf
+        self._looked_at = -inf
+        self._stale = False
         self._parked = False
         self._came_before_park = 0
         self._paused = False
@@ -211,6 +217,7 @@ class Desk:
             done=len(self._done),
             done_for=now - self._done_since if self._done else 0.0,
             urgent=self._urgent,
+            stale=self._stale and not self._closed(),
             short_for=now - self._short_at,
             parked=self._parked,
             main=main,
@@ -227,7 +234,7 @@ class Desk:
         pairs: list[tuple[str, str]] = []
         rooms: list[tuple[str, int]] = []
         for line in self._lines.values() if go.limit else ():
-            some = min(self._room(line, line.ahead(now)), go.limit)
+            some = min(max(self._room(line, line.ahead(now)), int(self._stale)), go.limit)
             if some > 0 and (line.stocked or go.everywhere) and not line.shut:
                 offered = [
                     pair
@@ -241,7 +248,7 @@ class Desk:
                     pairs += offered
         limit = go.limit if pairs else 0
         self._reserved += limit
-        return Load(done, Want(limit, pairs, rooms))
+        return Load(done, Want(limit, pairs, rooms), self._stale)
 
     def settle(
         self,
@@ -268,7 +275,11 @@ class Desk:
             self._came += len(claimed)
             for queue in brought:
                 self._lines[queue].order()
-            if load.want.limit and len(claimed) < load.want.limit:
+            if load.want.limit or load.stale:
+                self._looked_at = now
+                self._stale = False
+            # A suspect comes alone, however many wait behind it.
+            if load.want.limit and len(claimed) < load.want.limit and not any(row.crashes for row in claimed):
                 self._short_at = now if claimed else -inf
                 for queue, some in load.want.room:
                     if brought.get(queue, 0) < some:
@@ -278,7 +289,7 @@ class Desk:
                 self._look_for_old = min(self._look_for_old, now + batch.UNSTARTED)
                 if self._closed() and not self._doubtful:
                     self._give_back(lambda _: False, now)
-            wanted = self._hand_out()
+            wanted = self._hand_out(now)
         self._rouse(wanted)
 
     def lost(self, load: Load) -> None:
@@ -364,8 +375,8 @@ class Desk:
             rouse = stuck or self._countdown <= 0
             if rouse:
                 self._countdown = _NEVER
-            wanted = self._hand_out() if self._waiting else 0
-        if rouse:
+            wanted = self._hand_out(now) if self._waiting else 0
+        if rouse or self._stale:
             self._rouse_lane()
         self._rouse(wanted & ~_FOR_LOOP if in_loop else wanted)
         if orphan:
@@ -422,7 +433,7 @@ class Desk:
                 each.stocked |= each.shut
                 each.shut = False
 
-    def _hand_out(self) -> int:
+    def _hand_out(self, now: float) -> int:
         """Hand out what slots allow; return who has to be roused, _FOR_LOOP and _FOR_CHILDREN."""
         wanted = 0
         out_of, most = self._out_of, self._most
@@ -440,6 +451,8 @@ class Desk:
                         if best is None or order(isolated[0]) < order(best[0]):
                             best = isolated
             if best is None:
+                break
+            if self._must_look(best[0], now):
                 break
             if self._suspects and best[0].suspect:
                 if self._out:
@@ -462,6 +475,15 @@ class Desk:
                 self.for_children.append(job.turn)
                 wanted |= _FOR_CHILDREN
         return wanted
+
+    def _must_look(self, job: Job, now: float) -> bool:
+        """Whether a better job may have come since the last look, so that a lane has to look before this one begins."""
+        if job.claimed.priority <= Priority.HIGH or now - self._looked_at <= batch.FRESH:
+            return False
+        if self._suspects or self._closed():  # nothing is claimed just now
+            return False
+        self._stale = True
+        return True
 
     def _rouse(self, wanted: int) -> None:
         if wanted & _FOR_LOOP:
@@ -489,7 +511,8 @@ class Desk:
                 and (self._out_of[kind] < self._most[kind] if kind != ISOLATED else each is not line)
             ]
             best = min(others) if others else None
-            while waiting and len(taken) < most and (best is None or order(waiting[0]) < best):
+            stale = self._must_look(waiting[0], now)
+            while waiting and not stale and len(taken) < most and (best is None or order(waiting[0]) < best):
                 job = waiting.popleft()
                 job.turn = turn
                 job.handed = True
@@ -501,6 +524,8 @@ class Desk:
             self._extra += len(taken)
             if taken:
                 line.moved = now
+        if stale:
+            self._rouse_lane()
         return taken
 
     def revive(self, kind: int) -> None:
@@ -532,7 +557,7 @@ class Desk:
                 self._give_back(lambda _: False, now)
             else:
                 self._give_back(lambda job: job.stop is None, now)
-            wanted = self._hand_out()
+            wanted = self._hand_out(now)
         self._rouse_lane()
         self._rouse(wanted)
 

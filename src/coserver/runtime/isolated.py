@@ -129,6 +129,12 @@ class _Child:
         self.halted: Job | None = None
         self.kill_at = inf
 
+    def old_at(self) -> float:
+        """When the first of those that lie ahead has waited for too long."""
+        ahead = iter(self.jobs.values())
+        next(ahead)
+        return next(ahead).came + batch.UNSTARTED
+
     @property
     def free(self) -> bool:
         """Whether it can be given a turn."""
@@ -225,7 +231,7 @@ class Isolated:
         for child in self._children:
             until = min(until, child.kill_at)
             if len(child.jobs) > 1 and not child.recalled:
-                until = min(until, child.moved + batch.UNSTARTED)
+                until = min(until, child.old_at())
         if self._turns and now < self._start_at:
             until = min(until, self._start_at)
         return None if until == inf else max(0.0, until - now)
@@ -453,8 +459,7 @@ class Isolated:
             if now >= child.kill_at:
                 child.kill_at = inf
                 _kill(child)
-            old = now >= child.moved + batch.UNSTARTED
-            if len(child.jobs) > 1 and not child.recalled and (all_back or old):
+            if len(child.jobs) > 1 and not child.recalled and (all_back or now >= child.old_at()):
                 child.recalled = True
                 self._say(child, encode(Recall()))
 
