@@ -136,7 +136,7 @@ def test_statements_are_prepared_once_whatever_the_size_of_numbers(store: Store)
     assert isinstance(store, PostgresStore)
     with store._pool.connection() as connection:
         rows = connection.execute(
-            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%INSERT INTO coserver_job (%'"
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'WITH stored AS%'"
         ).fetchall()
     assert rows == [(1,)]
 

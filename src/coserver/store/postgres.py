@@ -645,14 +645,18 @@ class PostgresStore:
 
     def bury(self, token: str, *, started: Sequence[int] | None, note: str) -> Rescue:
         known = None if started is None else dumps(list(started))
-        freed = Freed()
+
+        def change() -> Freed:
+            freed = Freed()
+            run(connection, "bury", {"token": token, "started": known, "note": note})
+            for estate in run(connection, "estate_of", {"token": token}):
+                while self._settle(connection, freed, 500, estate):
+                    pass
+            return freed
+
         with self._pool.connection() as connection:
             self._ready(connection)
-            with connection.transaction():
-                run(connection, "bury", {"token": token, "started": known, "note": note})
-                for estate in run(connection, "estate_of", {"token": token}):
-                    while self._settle(connection, freed, 500, estate):
-                        pass
+            freed = _anew(connection, change)
             freed.ready += self._admit(connection).ready
             self._rouse(connection, freed.ready)
         return Rescue(freed.uncharged, freed.crashed, freed.lost)
@@ -691,8 +695,7 @@ class PostgresStore:
     ) -> Freed:
         done = Freed()
         if new:
-            with connection.transaction():
-                self._route(connection, done, limit)
+            done.join(_anew(connection, partial(self._route, connection, limit)))
         if due:
             promoted = run(connection, "promote", {"limit": limit})
             done.promoted = len(promoted)
@@ -700,15 +703,19 @@ class PostgresStore:
             self._expire(connection, done, max(limit, EXPIRED_PER_EXCHANGE))
         if estates:
             run(connection, "expire", {"worker": worker})
-            with connection.transaction():
-                for estate in run(connection, "estates", {"grace": GRACE}):
-                    if done.rescued >= limit:
-                        break
-                    self._settle(connection, done, limit - done.rescued, estate)
+            done.join(_anew(connection, partial(self._rescue, connection, limit)))
         admitted = self._admit(connection)
         done.ready += admitted.ready
         done.more = admitted.more
         return done
+
+    def _rescue(self, connection: Connection, limit: int) -> Freed:
+        freed = Freed()
+        for estate in run(connection, "estates", {"grace": GRACE}):
+            if freed.rescued >= limit:
+                break
+            self._settle(connection, freed, limit - freed.rescued, estate)
+        return freed
 
     def _expire(self, connection: Connection, done: Freed, limit: int) -> None:
         now = run(connection, "clock", {})[0][0]
@@ -721,13 +728,15 @@ class PostgresStore:
         with connection.transaction():
             return rules.settle(PostgresSession(connection))
 
-    def _route(self, connection: Connection, done: Freed, limit: int) -> None:
+    def _route(self, connection: Connection, limit: int) -> Freed:
+        done = Freed()
         now = run(connection, "clock", {})[0][0]
         more = True
         while more and done.routed < limit:
             rows = run(connection, "unrouted", {"cap": MAX_BYTES, "limit": limit - done.routed})
             self._place(connection, done, now, rows)
             more = any(row[-1] for row in rows)
+        return done
 
     def _place(self, connection: Connection, done: Freed, now: int, rows: Sequence[Row]) -> None:
         """Queue, schedule or reject new rows."""
@@ -820,15 +829,20 @@ def _finish_within(execute: Execute, *, worker: int, outcome: Outcome) -> bool:
 
 
 def _alone(connection: Connection, change: Callable[[Session], T]) -> T:
+    """Do what both databases do alike, in a transaction of its own."""
+    return _anew(connection, lambda: change(PostgresSession(connection)))
+
+
+def _anew(connection: Connection, change: Callable[[], T]) -> T:
     """Do a change in a transaction of its own; anew, if the server ended it because two waited for each other."""
     for _ in range(ATTEMPTS):
         try:
             with connection.transaction():
-                return change(PostgresSession(connection))
+                return change()
         except psycopg.errors.DeadlockDetected:
             continue
     with connection.transaction():
-        return change(PostgresSession(connection))
+        return change()
 
 
 def _prune(session: Session, *, state: State, age: int, limit: int) -> int:

@@ -123,6 +123,18 @@ class Freed:
         """How many jobs of dead workers were dealt with."""
         return len(self.uncharged) + len(self.crashed) + len(self.lost) + len(self.cancelled)
 
+    def join(self, other: Freed) -> None:
+        """Count what another pass did."""
+        self.ready += other.ready
+        self.routed += other.routed
+        self.promoted += other.promoted
+        self.expired += other.expired
+        self.uncharged += other.uncharged
+        self.crashed += other.crashed
+        self.lost += other.lost
+        self.cancelled += other.cancelled
+        self.more = self.more or other.more
+
     def add(self, verdict: Verdict) -> None:
         """Count what a verdict did."""
         self.uncharged += [job for job, charge in verdict.back if not charge]

@@ -7,6 +7,7 @@ CREATE TABLE coserver_meta (
 
 -- The living jobs. `INSERT INTO coserver_job (task, args) VALUES (…)` is all that a producer needs.
 -- `waits`: how many jobs it waits for. `blocked_on`: the limit whose slots it waits for, while limited.
+-- `begin_by` below zero, of a held or waiting job: so many µs after it will be due.
 -- `args` NULL means: in coserver_blob. `seq` is the place in line; it comes from the counter of the ids, which the
 -- single writer may raise (an id is its own first place in line), so ids may have gaps but never come twice.
 CREATE TABLE coserver_job (
