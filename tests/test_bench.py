@@ -107,7 +107,7 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_tables_fit_the_terminal_and_lose_nothing() -> None:
     wide = Table(
-        "wide", ("", *(f"column {n}" for n in range(9))), (("a line", *("1" * n for n in range(9))),)
+        "wide", ("", *(f"column {n}" for n in range(9))), (("a line", *("1" * (n + 1) for n in range(9))),)
     )
     shown = text([wide], 60)
     assert max(map(len, shown.splitlines())) <= 60
