@@ -548,8 +548,9 @@ class Desk:
                 if job.line.idle():
                     job.line.busy_since = now
                 job.handed = False
+                job.came = now
                 job.line.waiting[ISOLATED].appendleft(job)
-                self._look_for_old = min(self._look_for_old, job.came + batch.UNSTARTED)
+                self._look_for_old = min(self._look_for_old, now + batch.UNSTARTED)
             self._waiting += len(back)
             for line in {job.line for job in back}:
                 line.order()
@@ -617,7 +618,7 @@ class Desk:
         for job in back:
             if job.handed or (job.kind != COROUTINE and self._out_of[job.kind] >= self._most[job.kind]):
                 self._stuck[job.kind] = True
-            elif self._out:  # else no slot could become free
+            elif job.line.out >= job.line.slots or self._out >= self._concurrency:
                 job.line.shut = self._shut = True
         self._look_for_old = oldest + batch.UNSTARTED
 
