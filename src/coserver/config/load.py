@@ -39,6 +39,10 @@ from coserver.config.values import check_host, check_name
 
 NODE_FILE = Path("/etc/coserver/node.toml")
 SITE_FILE = Path("/etc/coserver/coserver.toml")
+DEFAULT_STORE = "COSERVER_DEFAULT_STORE"
+"""The variable by which a framework's own command names the store of a site whose files name none."""
+DJANGO = "coserver.contrib.django:setup"
+"""The setup by which the store of a site whose files name none is Django's database."""
 
 
 def load(
@@ -66,23 +70,31 @@ def load(
     problems.raise_any()
     table = override(table, environ, main.parent, problems)
     table = substitute(table, environ, read_secret, problems)
-    site = _check(table, main, tuple(sources.files), problems)
+    site = _check(table, main, tuple(sources.files), environ.get(DEFAULT_STORE), problems)
     problems.raise_any()
     return site
 
 
-def _check(table: Table, main: Path, files: tuple[Path, ...], problems: Problems) -> Site:
+def _check(
+    table: Table, main: Path, files: tuple[Path, ...], default_store: str | None, problems: Problems
+) -> Site:
     base_dir = main.parent
     ledger = Ledger(problems)
     check_names(Document, table, (), ledger)
     read_value(keys_of(Document)["include"], table.get("include"), ("include",), ledger)
     site = read_table(SiteConfig, table.get("site"), ("site",), ledger)
     site.fill("name", _site_name(base_dir))
-    site.fill("store", f"sqlite:{base_dir / 'site.db'}")
+    site.fill("store", default_store or f"sqlite:{base_dir / 'site.db'}")
     node = read_table(NodeConfig, table.get("node"), ("node",), ledger)
     node.fill("name", _host_name())
     node.fill("state", base_dir / ".coserver")
     app = read_table(AppConfig, table.get("app"), ("app",), ledger)
+    if app.found["setup"] == DJANGO and "store" not in site.stated and default_store is None:
+        app.complain(
+            "setup",
+            "the site keeps its jobs in Django's database, which only Django's settings name; run `python manage.py "
+            "coserver …` instead of `coserver …`, or state store = … under [site]",
+        )
     control = read_table(ControlConfig, table.get("control"), ("control",), ledger)
     control.fill("socket", node.found["state"] / "control.sock")
     retention = read_table(RetentionConfig, table.get("retention"), ("retention",), ledger)

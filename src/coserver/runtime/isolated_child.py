@@ -40,7 +40,7 @@ from coserver.runtime.line import Stop
 from coserver.runtime.loading import CannotLoad, load_tasks, run_setup
 from coserver.runtime.progress import Board
 from coserver.runtime.started import StartedSlots
-from coserver.tasks import instrument
+from coserver.tasks import around, instrument
 from coserver.tasks.current import CurrentJob, running
 from coserver.tasks.registry import registry
 from coserver.wire.children import (
@@ -243,8 +243,13 @@ class _Child:
         try:
             if self._halted is not None:
                 raise SystemExit("the job was asked to stop")
-            value = function(*args, **kwargs)
-            return asyncio.run(value) if inspect.iscoroutine(value) else value
+            framework = around.active
+            if inspect.iscoroutinefunction(function):
+                made = function(*args, **kwargs)
+                return asyncio.run(made if framework is None else around.wait(framework, made))
+            if framework is None:
+                return function(*args, **kwargs)
+            return around.call(framework, function, args, kwargs)
         finally:
             self._armed = False
 

@@ -46,7 +46,7 @@ from coserver.runtime.spec import LEASE
 from coserver.runtime.started import StartedFile, unnamed
 from coserver.runtime.threads import Threads
 from coserver.store.contract import Store, WorkerIdentity
-from coserver.tasks import instrument
+from coserver.tasks import around, instrument
 from coserver.tasks.current import CurrentJob, Serving, running
 from coserver.tasks.declaration import Task
 
@@ -351,7 +351,8 @@ class Worker:
                 readable = True
                 if (timeout := task.timeout(claimed.options)) is not None:
                     deadline = self._deadlines.add(timeout, job)
-                value = await task.function(*args, **kwargs)
+                made = task.function(*args, **kwargs)
+                value = await (made if around.active is None else around.wait(around.active, made))
                 outcome = attempt.success(task, claimed, value, at)
             except GeneratorExit:
                 raise
@@ -403,7 +404,10 @@ class Worker:
             readable = True
             if (timeout := task.timeout(claimed.options)) is not None:
                 deadline = self._deadlines.add(timeout, job)
-            value = task.function(*args, **kwargs)
+            if around.active is None:
+                value = task.function(*args, **kwargs)
+            else:
+                value = around.call(around.active, task.function, args, kwargs)
             outcome = attempt.success(task, claimed, value, at)
         except BaseException as error:
             outcome = self._failure(job, task, error, at, readable=readable)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coserver.errors import StoreUnavailable
 from coserver.store.contract import Store
 from coserver.store.url import PostgresUrl, SQLiteUrl, parse_url
 
-__all__ = ["open_store"]
+__all__ = ["migrate_on", "open_store"]
 
 
 def open_store(url: str) -> Store:
@@ -28,3 +30,18 @@ def open_store(url: str) -> Store:
                     f"cannot open the store {where.masked}: {error}; install it with: pip install 'psycopg[binary]'"
                 ) from error
             return PostgresStore(where)
+
+
+def migrate_on(connection: Any) -> list[str]:
+    """Make or bring up to date the tables in the database of the caller's own connection, inside its open transaction;
+    return the names of the migrations applied. Raises UsageError for a connection that cannot be used."""
+    from coserver.store.foreign import recognise
+
+    found = recognise(connection)
+    if found.driver == "psycopg":
+        from coserver.store.foreign_postgres import migrate_postgres
+
+        return migrate_postgres(found)
+    from coserver.store.foreign_sqlite import migrate_sqlite
+
+    return migrate_sqlite(found)

@@ -315,9 +315,6 @@ class Schema(Protocol):
     def migrate(self) -> list[str]:
         """Apply pending migrations, each in its own transaction under a lock; return their names."""
 
-    def migrate_on(self, connection: Any) -> list[str]:
-        """As `migrate`, inside the open transaction of the caller's own connection."""
-
     def schema(self) -> SchemaStatus:
         """Say which version the tables have."""
 

@@ -221,9 +221,13 @@ def closed(what: str) -> UsageError:
     return UsageError(f"cannot submit on this {what}: it is closed; give an open one")
 
 
-def other_database(url: str, which: str) -> UsageError:
+class OtherDatabase(UsageError):
+    """A connection leads to another database than the store's."""
+
+
+def other_database(url: str, which: str) -> OtherDatabase:
     """The error of a connection to another database than the store `url`, in words."""
-    return UsageError(
+    return OtherDatabase(
         f"cannot submit on this connection: it leads to {which}, and jobs are kept in {url}; give a connection to "
         "that, or submit without connection= after your commit"
     )

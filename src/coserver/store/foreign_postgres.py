@@ -31,7 +31,9 @@ from psycopg.rows import tuple_row
 from coserver.errors import UsageError
 from coserver.store.foreign import Foreign, closed, other_database
 from coserver.store.pool import PostgresSession, Row, compiled, sent
+from coserver.store.schema import check_version
 from coserver.store.session import Value
+from coserver.store.statements import migrations
 
 T = TypeVar("T")
 
@@ -39,6 +41,9 @@ Execute = Callable[[bytes, Sequence[Any]], list[Row]]
 """Run one statement with `$1` for its first parameter; return its rows."""
 
 _SAVEPOINT = b"coserver_within"
+
+MIGRATION_LOCK = 0x636F736572766572
+"""The number of the advisory lock under which migrations run ("coserver")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +97,42 @@ def call(execute: Execute, name: str, params: Mapping[str, Any]) -> list[Row]:
     return execute(sql, [str(value) if type(value) is int else value for value in values])
 
 
-def on_postgres(
-    home: Home, found: Foreign, body: Callable[[Execute], T], *, apart: bool, fresh: bool = False
-) -> T:
+def migrate_postgres(found: Foreign) -> list[str]:
+    """Apply pending migrations in the transaction of the caller's connection, whatever its database is."""
+
+    def body(execute: Execute) -> list[str]:
+        execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})".encode(), ())
+        there = call(execute, "meta_exists", {})[0][0]
+        version = int(call(execute, "meta_get", {"key": "schema"})[0][0]) if there else 0
+        check_version("of this connection", version, "postgres", older=True)
+        pending = [step for step in migrations("postgres") if step.version > version]
+        for step in pending:
+            execute(step.sql.encode(), ())
+            call(execute, "meta_set", {"key": "schema", "value": str(step.version)})
+        return [step.name for step in pending]
+
+    connection = _usable(found)
+    return _within(_execute(connection), _begins(connection), body, apart=True)
+
+
+def on_postgres(home: Home, found: Foreign, body: Callable[[Execute], T], *, apart: bool) -> T:
     """Run `body` in the transaction of the caller's connection. `apart`: in a savepoint, since it may be refused after
-    its first statement; `fresh`: the tables may still be missing. Raises `UsageError` when the connection is none of
-    this store's."""
+    its first statement. Raises `UsageError` when the connection is none of this store's."""
     connection = _postgres(home, found)
+    execute = _execute(connection)
+    begins = _begins(connection)
+    check(home, execute)
+    return _within(execute, begins, body, apart=apart)
+
+
+def _execute(connection: Any) -> Execute:
 
     def execute(sql: bytes, values: Sequence[Any]) -> list[Row]:
         with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
             cursor.execute(sql, values or None, binary=bool(values))
             return cursor.fetchall() if cursor.description is not None else []
 
-    return _within(home, execute, _begins(connection), body, apart=apart, fresh=fresh)
+    return execute
 
 
 async def on_postgres_async(home: Home, found: Foreign, body: Callable[[Execute], T], *, apart: bool) -> T:
@@ -120,8 +147,13 @@ async def on_postgres_async(home: Home, found: Foreign, body: Callable[[Execute]
             return await cursor.fetchall() if cursor.description is not None else []
 
     begins = _begins(connection)
+
+    def rule(ask: Execute) -> T:
+        check(home, ask)
+        return _within(ask, begins, body, apart=apart)
+
     try:
-        return await _in_thread(lambda ask: _within(home, ask, begins, body, apart=apart), execute)
+        return await _in_thread(rule, execute)
     except asyncio.CancelledError:
         if begins and not connection.closed:  # the statement was cancelled, but not the transaction
             await connection.rollback()
@@ -131,6 +163,10 @@ async def on_postgres_async(home: Home, found: Foreign, body: Callable[[Execute]
 def _postgres(home: Home, found: Foreign) -> Any:
     if found.driver not in ("psycopg", "psycopg-async"):
         raise other_database(home.url, "SQLite")
+    return _usable(found)
+
+
+def _usable(found: Foreign) -> Any:
     connection = found.connection
     if connection.closed:
         raise closed("connection")
@@ -152,16 +188,7 @@ def _begins(connection: Any) -> bool:
     return idle and bool(connection.autocommit)
 
 
-def _within(
-    home: Home,
-    execute: Execute,
-    begins: bool,
-    body: Callable[[Execute], T],
-    *,
-    apart: bool,
-    fresh: bool = False,
-) -> T:
-    check(home, execute, fresh=fresh)
+def _within(execute: Execute, begins: bool, body: Callable[[Execute], T], *, apart: bool) -> T:
     if begins:
         return _bracketed(execute, b"BEGIN", [b"COMMIT"], [b"ROLLBACK"], lambda: body(execute))
     if not apart:
@@ -194,7 +221,7 @@ def whereabouts(execute: Execute) -> Whereabouts:
     return Whereabouts(*call(execute, "whereabouts", {})[0])
 
 
-def check(home: Home, execute: Execute, *, fresh: bool = False) -> None:
+def check(home: Home, execute: Execute) -> None:
     """Raise `UsageError` unless the connection means the store's tables."""
     there = whereabouts(execute)
     here = home.known()
@@ -202,7 +229,7 @@ def check(home: Home, execute: Execute, *, fresh: bool = False) -> None:
         here = home.known(again=True)
     if (there.number, there.started) != (here.number, here.started):
         raise other_database(home.url, f"the database {there.database}, another one")
-    if there.tables != here.tables or (there.tables is None and not fresh):
+    if there.tables is None or there.tables != here.tables:
         raise UsageError(
             "cannot submit on this connection: its search_path leads to "
             f"{'no' if there.tables is None else 'other'} tables of coserver; put the schema of the store's own first"

@@ -21,7 +21,8 @@ from coserver.errors import UsageError
 from coserver.store.driver import Database, Params, Row, split
 from coserver.store.foreign import Foreign, closed, other_database
 from coserver.store.schema import check_version
-from coserver.store.sqlite_file import version_of
+from coserver.store.sqlite_file import apply, version_of
+from coserver.store.statements import migrations
 from coserver.store.url import SQLiteUrl
 
 T = TypeVar("T")
@@ -29,12 +30,22 @@ T = TypeVar("T")
 _SAVEPOINT = "coserver_within"
 
 
-def on_sqlite(
-    where: SQLiteUrl, found: Foreign, body: Callable[[Database], T], *, fresh: bool = False
-) -> tuple[T, bool]:
+def migrate_sqlite(found: Foreign) -> list[str]:
+    """Apply pending migrations in the transaction of the caller's connection, whatever its database is."""
+
+    def body(database: Database) -> list[str]:
+        steps = migrations("sqlite")
+        return [step.name for step in steps if apply("of this connection", database, step)]
+
+    database = _OfApsw(found.connection) if found.driver == "apsw" else _OfStdlib(found.connection)
+    applied, _ = _within(database, body)
+    return applied
+
+
+def on_sqlite(where: SQLiteUrl, found: Foreign, body: Callable[[Database], T]) -> tuple[T, bool]:
     """Run `body` in the transaction of the caller's connection; return what it returned, and whether that is
-    committed, because the caller's connection commits each statement. `fresh`: the tables may still be missing. Raises
-    `UsageError` when it is none of this store's."""
+    committed, because the caller's connection commits each statement. Raises `UsageError` when it is none of this
+    store's."""
     if found.driver not in ("sqlite3", "apsw"):
         raise other_database(where.masked, "PostgreSQL")
     if found.driver != where.driver:
@@ -44,9 +55,9 @@ def on_sqlite(
         )
     try:
         if found.driver == "apsw":
-            return _run(where, _OfApsw(found.connection), body, fresh)
+            return _run(where, _OfApsw(found.connection), body)
         with _plain_text(found.connection):
-            return _run(where, _OfStdlib(found.connection), body, fresh)
+            return _run(where, _OfStdlib(found.connection), body)
     except apsw.ConnectionClosedError:
         raise closed("connection") from None
     except sqlite3.ProgrammingError as error:
@@ -68,10 +79,14 @@ async def on_sqlite_async(where: SQLiteUrl, found: Foreign, body: Callable[[Data
     return done
 
 
-def _run(where: SQLiteUrl, database: _Borrowed, body: Callable[[Database], T], fresh: bool) -> tuple[T, bool]:
+def _run(where: SQLiteUrl, database: _Borrowed, body: Callable[[Database], T]) -> tuple[T, bool]:
     _check(where, database)
-    if not fresh:
-        check_version(where.masked, version_of(database), "sqlite")
+    check_version(where.masked, version_of(database), "sqlite")
+    return _within(database, body)
+
+
+def _within(database: _Borrowed, body: Callable[[Database], T]) -> tuple[T, bool]:
+    """Run `body` in the connection's transaction, or in one that begins as the connection's mode wants it."""
     within = database.in_transaction
     alone = not within and database.autocommits
     database.all(f"SAVEPOINT {_SAVEPOINT}" if within else "BEGIN IMMEDIATE")

@@ -70,6 +70,7 @@ from coserver.store.contract import (
 from coserver.store.evidence import GROUPS, standing_of, waiting_of, workers_of
 from coserver.store.foreign import arecognise, recognise
 from coserver.store.foreign_postgres import (
+    MIGRATION_LOCK,
     Execute,
     ForeignSession,
     Home,
@@ -140,9 +141,6 @@ RETRIES = (0.05, 2.0)
 T = TypeVar("T")
 
 log = logging.getLogger("coserver.store")
-
-_MIGRATION_LOCK = 0x636F736572766572
-"""The number of the advisory lock under which migrations run ("coserver")."""
 
 
 class PostgresListener:
@@ -314,7 +312,7 @@ class PostgresStore:
         applied: list[str] = []
         with self._pool.connection(answer=None) as connection:
             connection.execute("SET statement_timeout = 0", prepare=False)
-            connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})", prepare=False)
+            connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})", prepare=False)
             try:
                 version = self._version(connection)
                 check_version(self.url, version, "postgres", older=True)
@@ -327,27 +325,10 @@ class PostgresStore:
                     applied.append(step.name)
             finally:
                 with suppress(psycopg.Error):
-                    connection.execute(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})", prepare=False)
+                    connection.execute(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})", prepare=False)
                     connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'", prepare=False)
         self._checked = False
         return applied
-
-    def migrate_on(self, connection: Any) -> list[str]:
-        found = recognise(connection)
-        applied = on_postgres(self._home, found, self._migrate_within, apart=True, fresh=True)
-        self._checked = False
-        return applied
-
-    def _migrate_within(self, execute: Execute) -> list[str]:
-        execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})".encode(), ())
-        there = call(execute, "meta_exists", {})[0][0]
-        version = int(call(execute, "meta_get", {"key": "schema"})[0][0]) if there else 0
-        check_version(self.url, version, "postgres", older=True)
-        pending = [step for step in migrations("postgres") if step.version > version]
-        for step in pending:
-            execute(step.sql.encode(), ())
-            call(execute, "meta_set", {"key": "schema", "value": str(step.version)})
-        return [step.name for step in pending]
 
     def schema(self) -> SchemaStatus:
         with self._pool.connection() as connection:

@@ -137,10 +137,6 @@ class SQLiteStore:
     def migrate(self) -> list[str]:
         return self._file.migrate()
 
-    def migrate_on(self, connection: Any) -> list[str]:
-        applied, _ = on_sqlite(self._where, recognise(connection), self._file.apply_within, fresh=True)
-        return applied
-
     def schema(self) -> SchemaStatus:
         return self._file.schema()
 

@@ -156,21 +156,11 @@ class SQLiteFile:
         finally:
             database.close()
 
-    def apply_within(self, database: Database) -> list[str]:
-        """Apply pending migrations in the open transaction of `database`; return their names."""
-        return [step.name for step in migrations("sqlite") if self._step(database, step)]
-
     def _apply(self, database: Database, step: Migration) -> bool:
-        return self.patiently(lambda: _transaction(database, lambda opened: self._step(opened, step), False))
+        def body(database: Database) -> bool:
+            return apply(self.url, database, step)
 
-    def _step(self, database: Database, step: Migration) -> bool:
-        version = version_of(database)
-        check_version(self.url, version, "sqlite", older=True)
-        if version >= step.version:
-            return False
-        database.script(step.sql)
-        database.all(statement("sqlite", "meta_set"), {"key": "schema", "value": str(step.version)})
-        return True
+        return self.patiently(lambda: _transaction(database, body, False))
 
     def schema(self) -> SchemaStatus:
         """See `contract.Schema`."""
@@ -204,6 +194,17 @@ def make_for_its_directory(path: Path) -> None:
         os.fchmod(file, 0o600 | folder.st_mode & 0o060)
     finally:
         os.close(file)
+
+
+def apply(url: str, database: Database, step: Migration) -> bool:
+    """Apply a migration in the open transaction of `database`, unless it was before; whether that was so."""
+    version = version_of(database)
+    check_version(url, version, "sqlite", older=True)
+    if version >= step.version:
+        return False
+    database.script(step.sql)
+    database.all(statement("sqlite", "meta_set"), {"key": "schema", "value": str(step.version)})
+    return True
 
 
 def version_of(database: Database) -> int:
