@@ -79,6 +79,9 @@ class NoAnswer(psycopg.OperationalError):
     """The server has left a call unanswered for so long that the connection counts as dead."""
 
 
+_SILENCE = (NoAnswer, psycopg.errors.ConnectionTimeout)
+
+
 class _Patience:
     """Since when a server is known to leave calls unanswered; shared by the connections of a pool."""
 
@@ -172,6 +175,8 @@ class Pool:
                 given.setdefault(key, value)
             opened = _Connection.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
         except psycopg.Error as error:
+            if isinstance(error, _SILENCE):
+                self._patience.silent = time.monotonic()
             raise self.unavailable(error, "open") from error
         opened.answer, opened.patience = SHORTLY, self._patience
         opened.prepare_threshold = 0
@@ -190,6 +195,8 @@ class Pool:
 
     def unavailable(self, error: Exception, verb: str) -> StoreUnavailable:
         """Say an error of the driver in words."""
+        if isinstance(error, _SILENCE):
+            verb = "reach"
         return StoreUnavailable(f"cannot {verb} the store {self.shown}: {_explain(error)}")
 
     def _refused(self, error: Exception) -> StoreRefused:
@@ -298,7 +305,7 @@ def _explain(error: Exception) -> str:
         return "no server listens there; start PostgreSQL, or mend host and port in the store's URL"
     if "could not translate host name" in lower or "name or service not known" in lower or "resolve" in lower:
         return "its host is not known; mend the host in the store's URL"
-    if "timeout expired" in lower or isinstance(error, psycopg.errors.ConnectionTimeout):
+    if "timeout expired" in lower or isinstance(error, _SILENCE):
         return "the server does not answer; see that host and port are reachable"
     if "permission denied" in lower:
         return f"{_tail(text)}; grant the user what it needs"
@@ -306,8 +313,8 @@ def _explain(error: Exception) -> str:
         return "the server has no connection left; raise max_connections, or use a pooler"
     if isinstance(error, psycopg.errors.QueryCanceled):
         return f"a statement took longer than {STATEMENT_SECONDS} s; see who holds locks on its tables"
-    if isinstance(error, NoAnswer):
-        return "the server or the network to it does not answer; the next call connects anew"
+    if "shutting down" in lower or "starting up" in lower or "recovery mode" in lower:
+        return "the server is just being stopped or started; wait, or see its log"
     if isinstance(error, psycopg.OperationalError):
         return f"the connection broke ({_tail(text)}); the next call connects anew"
     if isinstance(error, psycopg.ProgrammingError) and getattr(error, "sqlstate", None) is None:
@@ -320,7 +327,8 @@ def _explain(error: Exception) -> str:
 
 
 def _tail(text: str) -> str:
-    """The server's own words, without the addresses that libpq puts before them."""
+    """The server's own words, without the addresses that libpq puts before them and its guesses after them."""
+    text = text.partition(" This probably means")[0]
     return text.rpartition("FATAL: ")[2].strip().rstrip(".") if "FATAL: " in text else text.rstrip(".")
 
 
