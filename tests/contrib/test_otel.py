@@ -283,9 +283,10 @@ def test_a_tracer_that_fails_fails_no_job(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    job = traced.traced.submit()
+    monkeypatch.setattr(spans.provider._active_span_processor, "on_start", lambda *_, **__: 1 / 0)
+
     async def body() -> Any:
-        job = await traced.traced.asubmit()
-        monkeypatch.setattr(spans.provider._active_span_processor, "on_start", lambda *_, **__: 1 / 0)
         return await job
 
     assert worked(store, body)["span"] == "0" * 16
