@@ -457,7 +457,7 @@ def test_a_module_that_misses_another_shows_the_line_that_wants_it(home: Path, s
             "cannot find web:nothing: web has no nothing; correct setup = …",
         ),
         ({"tasks": ("web",)}, "cannot start jobs/1: web declare no task; put @task before a function"),
-        ({"tasks": ("@no.such.group",)}, "no installed package has entry points in group no.such.group"),
+        ({"tasks": ("@no.such.group",)}, "cannot load the task plugin @no.such.group: no installed package brings it"),
     ],
 )
 def test_a_wrong_name_is_one_line(home: Path, sqlite_url: str, given: dict[str, Any], said: str) -> None:
