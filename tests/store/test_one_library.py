@@ -171,3 +171,80 @@ def test_a_fork_begins_anew(path: Path) -> None:
         assert store.counts().by_state
         """,
     )
+
+
+IN_USE = """
+    import threading, time
+
+    class Use:
+        '''A connection of the application's that one of its threads is using.'''
+
+        def __init__(self, name):
+            self.connection = apsw.Connection(name)
+            inside, self.done = threading.Event(), threading.Event()
+            self.connection.create_scalar_function("linger", lambda: (inside.set(), self.done.wait(60)) and 1)
+            linger = lambda: self.connection.execute("SELECT linger()").fetchall()
+            self.thread = threading.Thread(target=linger, daemon=True)
+            self.thread.start()
+            assert inside.wait(60)
+
+        def end(self):
+            self.done.set()
+            self.thread.join()
+"""
+
+
+def test_a_connection_that_a_thread_is_using_is_in_nobodys_way(path: Path) -> None:
+    """apsw's connections tell nothing while they are used; what is not known is no reason to refuse."""
+    run(
+        path,
+        textwrap.dedent(IN_USE)
+        + textwrap.dedent("""
+        import coserver.store.one_library as guard
+
+        guard.PATIENCE = 0.2
+        beside, same = Use("other.db"), Use(path)
+        for mine in (None, sqlite3.connect("third.db")):
+            store = open_store(by_apsw)
+            store.submit(jobs)
+            store.close()
+        same.end()
+        assert refused(open_store(by_sqlite3).submit, jobs)
+        same.connection.close()
+        store = open_store(by_sqlite3)
+        store.submit(jobs)
+        store.close()
+        beside.end()
+        """),
+    )
+
+
+def test_a_connection_in_use_is_asked_again_until_it_answers(path: Path) -> None:
+    run(
+        path,
+        textwrap.dedent(IN_USE)
+        + textwrap.dedent("""
+        same = Use(path)
+        threading.Timer(0.3, same.end).start()
+        assert refused(open_store(by_sqlite3).submit, jobs)
+        """),
+    )
+
+
+def test_threads_that_open_one_store_at_once_do_not_take_each_other_for_strangers(path: Path) -> None:
+    run(
+        path,
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        from threading import Barrier
+
+        mine = sqlite3.connect("other.db")
+        for url in (by_apsw, by_sqlite3):
+            for _ in range(30):
+                stores, together = [open_store(url) for _ in range(8)], Barrier(8)
+                with ThreadPoolExecutor(8) as threads:
+                    list(threads.map(lambda store: (together.wait(), store.submit(jobs)), stores))
+                for store in stores:
+                    store.close()
+        """,
+    )

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import apsw
 
-from coserver.store.one_library import Opened, look_around
+from coserver.store.one_library import Opened, alone, look_around
 
 Row = tuple[Any, ...]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -65,14 +65,15 @@ class Apsw:
 
     def __init__(self, path: str, *, create: bool) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-        look_around(path, "apsw")
-        try:
-            self._connection = apsw.Connection(path, flags=flags, statementcachesize=200)
-            self._connection.set_busy_timeout(0)
-        except apsw.Error as error:
-            raise _trouble(path, _apsw_name(error), str(error)) from error
+        with alone():
+            look_around(path, "apsw")
+            try:
+                self._connection = apsw.Connection(path, flags=flags, statementcachesize=200)
+                self._connection.set_busy_timeout(0)
+            except apsw.Error as error:
+                raise _trouble(path, _apsw_name(error), str(error)) from error
+            self._opened = Opened(path, "apsw")
         self._path = path
-        self._opened = Opened(path, "apsw")
 
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         try:
@@ -113,15 +114,16 @@ class Stdlib:
     def __init__(self, path: str, *, create: bool) -> None:
         if not create and not Path(path).exists():
             raise _trouble(path, "SQLITE_CANTOPEN", "unable to open database file")
-        look_around(path, "sqlite3")
-        try:
-            self._connection = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=200
-            )
-        except sqlite3.Error as error:
-            raise _trouble(path, _stdlib_name(error), str(error)) from error
+        with alone():
+            look_around(path, "sqlite3")
+            try:
+                self._connection = sqlite3.connect(
+                    path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=200
+                )
+            except sqlite3.Error as error:
+                raise _trouble(path, _stdlib_name(error), str(error)) from error
+            self._opened = Opened(path, "sqlite3")
         self._path = path
-        self._opened = Opened(path, "sqlite3")
 
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         try:

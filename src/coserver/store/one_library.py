@@ -13,6 +13,10 @@ of its own, or by Python's `sqlite3`, and applications open files of theirs; so 
 
 Files are compared by device and inode, so links and relative paths are no way around it. Other processes may use
 whichever library they like.
+
+Looking around, opening and making an entry of it are one step (`alone`), so that our own openings in several threads
+do not take each other for somebody else's. apsw's connections tell nothing while a thread is using them, not even their
+file; they are asked again for a while, and one that never answers is no reason to refuse.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -40,6 +46,9 @@ File = tuple[int, int]
 _SHARED = 0x4000_0002, 510
 """Where in a database file SQLite locks what it reads: first byte and length."""
 
+PATIENCE = 5.0
+"""Seconds for which a connection of apsw that is in use is asked again."""
+
 
 class MixedLibraries(UsageError):
     """A second SQLite library was to open a file that the process has open already."""
@@ -50,15 +59,16 @@ class _Open:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.opening = threading.Lock()
         self.count: Counter[tuple[File, str]] = Counter()
         self.audits = self.hooks = False
 
     def fork_locks(self) -> Iterable[threading.Lock]:
-        return (self.lock,)
+        return self.opening, self.lock
 
     def forked(self) -> None:
         """What the parent opened is never used or closed here (see `store.fork`)."""
-        self.lock, self.count = threading.Lock(), Counter()
+        self.lock, self.opening, self.count = threading.Lock(), threading.Lock(), Counter()
 
 
 _open = _Open()
@@ -88,6 +98,13 @@ class Opened:
                 del _open.count[key]
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other openings of ours away, from looking around to the entry of what was opened."""
+    with _open.opening:
+        yield
+
+
 def look_around(path: str, driver: str) -> None:
     """Raise `MixedLibraries` if the other library has this file open in this process. To be called before opening."""
     file = file_of(path)
@@ -98,7 +115,7 @@ def look_around(path: str, driver: str) -> None:
         raise _mixed(path, driver, other, "coserver")
     if (file, driver) in _open.count:  # looked for then, and guarded since
         return
-    theirs = _stdlib_has(file) if driver == "apsw" else _apsw_has(file)
+    theirs = _stdlib_has(file) if driver == "apsw" else _apsw_has(file, unknown=False)
     if theirs:
         raise _mixed(path, driver, other, "the application")
 
@@ -130,22 +147,37 @@ def _name(driver: str) -> str:
 # -- connections of the application that are open already -----------------------------------------------------------
 
 
-def _apsw_has(file: File) -> bool:
-    for connection in apsw.connections():
+def _apsw_has(file: File, *, unknown: bool) -> bool:
+    """Whether apsw has it open; `unknown` if some connection is in use for so long that it cannot be asked."""
+    asked = [_file_of_apsw(connection) for connection in apsw.connections()]
+    return file in asked or (_IN_USE in asked and unknown)
+
+
+_IN_USE: File = (-1, -1)
+
+
+def _file_of_apsw(connection: apsw.Connection) -> File | None:
+    """Return the file of a connection that any thread may be using: None when it is closed, or _IN_USE."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
         try:
-            if file_of(connection.filename) == file:
-                return True
+            return file_of(connection.filename)
         except apsw.ConnectionClosedError:
-            continue
-    return False
+            return None
+        except apsw.ThreadingViolationError:
+            if time.monotonic() > deadline:
+                return _IN_USE
+            time.sleep(0.001)
 
 
 def _stdlib_has(file: File) -> bool:
     """Whether sqlite3 has it open. A connection does not say of which file it is, least of all to another thread; but
     when some descriptor of the file is open that apsw does not explain, and connections are there, it is of them."""
-    if not _descriptor_of(file) or _apsw_has(file):
+    if not _descriptor_of(file):
         return False
-    return any(_alive(one) for one in gc.get_objects() if isinstance(one, sqlite3.Connection))
+    if not any(_alive(one) for one in gc.get_objects() if isinstance(one, sqlite3.Connection)):
+        return False
+    return not _apsw_has(file, unknown=True)
 
 
 def _alive(connection: sqlite3.Connection) -> bool:
