@@ -16,7 +16,7 @@ MANY = 10_000
 
 
 def queue_infos(rows: Callable[..., list[Row]]) -> list[QueueInfo]:
-    """Read every known queue, and those in which jobs stand in line unknown to anybody, by name. `rows` runs a
+    """Read every known queue, and those in which jobs wait unknown to anybody, by name. `rows` runs a
     statement, like `Session.rows`."""
     known: dict[str, tuple[int | None, str | None]] = {
         row[0]: (row[1], row[2]) for row in rows("queue_known")
@@ -31,7 +31,8 @@ def queue_infos(rows: Callable[..., list[Row]]) -> list[QueueInfo]:
         if queue is not None:
             name = readable(queue)
             oldest[name] = min(oldest.get(name, (job, created_at)), (job, created_at))
-    names = sorted({*known, *declared, *oldest})
+    resting = {readable(row[0]) for row in rows("queue_resting")}
+    names = sorted({*known, *declared, *oldest, *resting})
     counts: dict[str, dict[State, int]] = {name: {} for name in names}
     put_back: dict[str, dict[State, int]] = {name: {} for name in names}
     for queue, state, n in rows("queue_counts", names=names, cap=MANY + 1):
