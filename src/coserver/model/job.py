@@ -81,6 +81,9 @@ class Flag(IntFlag):
     """Its unique key is free as soon as it is claimed; a claim lowers this flag and forgets the key."""
 
 
+NO_FLAGS = Flag(0)
+
+
 class On(IntEnum):
     """Which end of its parent an edge asks for; the numbers are part of the store's published format."""
 
@@ -293,7 +296,7 @@ class JobInfo:
     worker: str | None = None
     result: str | None = None
     error: Error | None = None
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     begin_by: int | None = None
     unique: str | None = None
     limit: str | None = None
