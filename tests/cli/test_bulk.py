@@ -137,7 +137,10 @@ def test_a_number_that_nobody_has_is_code_4_after_the_others_are_done(console: C
     assert states(store, [number]) == ["cancelled"]
 
 
-def test_failed_jobs_go_back_in_their_old_order(console: Console, store: Store) -> None:
+def test_failed_jobs_go_back_in_their_old_order(
+    console: Console, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "PAGE", 2)
     bad = some(store, "shop:bad", 3)
     [good] = some(store)
     finish_all(store)
