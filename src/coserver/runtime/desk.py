@@ -370,7 +370,13 @@ class Desk:
             if job.suspect:
                 self._suspects -= 1
             self._free(job, now)
-            orphan = self._tell(job, outcome, now)
+            orphan = False
+            if job.told or self._orphans:
+                orphan = self._tell(job, outcome, now)
+            else:  # `_tell`, without the call: this runs once per job
+                if not self._done:
+                    self._done_since = now
+                self._done.append(outcome)
             self._countdown -= 1
             rouse = stuck or self._countdown <= 0
             if rouse:
@@ -378,7 +384,8 @@ class Desk:
             wanted = self._hand_out(now) if self._waiting else 0
         if rouse or self._stale:
             self._rouse_lane()
-        self._rouse(wanted & ~_FOR_LOOP if in_loop else wanted)
+        if wanted and (wanted != _FOR_LOOP or not in_loop):
+            self._rouse(wanted & ~_FOR_LOOP if in_loop else wanted)
         if orphan:
             self._late([outcome])
         if reached:
@@ -437,6 +444,7 @@ class Desk:
         """Hand out what slots allow; return who has to be roused, _FOR_LOOP and _FOR_CHILDREN."""
         wanted = 0
         out_of, most = self._out_of, self._most
+        fresh = now - self._looked_at <= batch.FRESH
         while self._waiting and self._out < self._concurrency and not self._alone:
             best: deque[Job] | None = None
             for line in self._lines.values():
@@ -452,7 +460,7 @@ class Desk:
                             best = isolated
             if best is None:
                 break
-            if self._must_look(best[0], now):
+            if not fresh and self._must_look(best[0], now):
                 break
             if self._suspects and best[0].suspect:
                 if self._out:

@@ -347,7 +347,7 @@ class Worker:
                 running.set(self._current(job, task, at, None))
                 if instrument.active is not None:
                     followed = instrument.active.begin(claimed)
-                args, kwargs = task.decode_args(_args(job))
+                args, kwargs = task.decode_args(claimed.args if job.inputs is None else _args(job))
                 readable = True
                 if (timeout := task.timeout(claimed.options)) is not None:
                     deadline = self._deadlines.add(timeout, job)
@@ -488,4 +488,4 @@ class Worker:
 
 
 def _args(job: Job) -> str:
-    return job.claimed.args if job.inputs is None else attempt.args_text(job.claimed, job.inputs)
+    return attempt.args_text(job.claimed, job.inputs)
