@@ -426,17 +426,20 @@ def test_a_connection_to_another_file_is_refused(sqlite_url: str, postgres_url: 
         store.close()
 
 
-def test_the_other_sqlite_library_is_refused(sqlite_url: str, tmp_path: Path) -> None:
+def test_the_other_sqlite_library_is_refused(sqlite_url: str) -> None:
     by_apsw, by_stdlib = open_store(sqlite_url), open_store(f"{sqlite_url}?driver=sqlite3")
-    lite, other = sqlite3.connect(tmp_path / "any.db"), apsw.Connection(str(tmp_path / "any2.db"))
     try:
+        lite = sqlite3.connect(path_of(sqlite_url))
         with pytest.raises(UsageError, match=r"\?driver=sqlite3"):
             by_apsw.submit_on(lite, [job()])
+        lite.close()
+        other = apsw.Connection(path_of(sqlite_url))
         with pytest.raises(UsageError, match="two SQLite libraries"):
             by_stdlib.submit_on(other, [job()])
+        other.close()
     finally:
-        for one in (by_apsw, by_stdlib, lite, other):
-            one.close()
+        by_apsw.close()
+        by_stdlib.close()
 
 
 def test_a_store_without_tables_is_refused(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def _check_kind(values: Values, own: Table) -> None:
             )
     if not web and "bind" in stated:
         values.complain("bind", "nothing would listen there; state asgi or wsgi too, or remove it")
-    if "queues" in stated and "tasks" not in stated:
+    # A setup may declare tasks, as that of Django does for all installed apps.
+    if "queues" in stated and "tasks" not in stated and "setup" not in stated:
         values.complain("queues", 'no task is known to work on; add tasks = ["shop.tasks"]')
     understood = own.entries.keys() <= keys_of(ServiceConfig).keys()  # else a slip may be what says it
     if not web and "tasks" not in stated and "queues" not in stated and understood:

@@ -48,16 +48,11 @@ def on_sqlite(where: SQLiteUrl, found: Foreign, body: Callable[[Database], T]) -
     store's."""
     if found.driver not in ("sqlite3", "apsw"):
         raise other_database(where.masked, "PostgreSQL")
-    if found.driver != where.driver:
-        raise UsageError(
-            f"cannot submit on this connection: it is of {_library(found.driver)}, and {where.masked} is opened by "
-            f"{_library(where.driver)}; two SQLite libraries in one process corrupt a file, so {_mend(where)}"
-        )
     try:
         if found.driver == "apsw":
-            return _run(where, _OfApsw(found.connection), body)
+            return _run(where, found.driver, _OfApsw(found.connection), body)
         with _plain_text(found.connection):
-            return _run(where, _OfStdlib(found.connection), body)
+            return _run(where, found.driver, _OfStdlib(found.connection), body)
     except apsw.ConnectionClosedError:
         raise closed("connection") from None
     except sqlite3.ProgrammingError as error:
@@ -79,8 +74,13 @@ async def on_sqlite_async(where: SQLiteUrl, found: Foreign, body: Callable[[Data
     return done
 
 
-def _run(where: SQLiteUrl, database: _Borrowed, body: Callable[[Database], T]) -> tuple[T, bool]:
+def _run(where: SQLiteUrl, driver: str, database: _Borrowed, body: Callable[[Database], T]) -> tuple[T, bool]:
     _check(where, database)
+    if driver != where.driver:
+        raise UsageError(
+            f"cannot submit on this connection: it is of {_library(driver)}, and {where.masked} is opened by "
+            f"{_library(where.driver)}; two SQLite libraries in one process corrupt a file, so {_mend(where)}"
+        )
     check_version(where.masked, version_of(database), "sqlite")
     return _within(database, body)
 
