@@ -86,6 +86,7 @@ class FixedNode:
                     return  # and hang up
                 body = json.dumps(answer).encode()
                 self.send_response(200)
+                self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
