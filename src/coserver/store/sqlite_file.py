@@ -123,8 +123,8 @@ class SQLiteFile:
             except Busy:
                 if time.monotonic() > deadline:
                     raise StoreUnavailable(
-                        f"cannot use the store {self.url}: another process has held its lock for {PATIENCE:.0f} s; "
-                        "see which one has a transaction open"
+                        f"cannot use the store {self.url}: somebody has held its lock for {PATIENCE:.0f} s; "
+                        "see which process, or connection of this one, has a transaction open"
                     ) from None
                 time.sleep(0.0001 + 0.0008 * self._chance())
             except Refused as refused:
@@ -293,7 +293,7 @@ class SQLiteListener:
             if left <= 0:
                 break
             self._closed.wait(min(pause, left))
-            pause = min(pause * 2, 0.02)
+            pause = min(pause * 1.3, 0.02)
         return False
 
     def close(self) -> None:
