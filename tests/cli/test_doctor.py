@@ -7,6 +7,7 @@ import socket
 import sqlite3
 from pathlib import Path
 
+import apsw
 import pytest
 
 from coserver.cli.doctor import _has_wal_race
@@ -94,3 +95,16 @@ def test_processes_that_are_not_well_are_found_and_their_words_made_harmless(
 )
 def test_sqlite_versions_with_the_race_are_known(version: tuple[int, ...], race: bool) -> None:
     assert _has_wal_race(version) == race
+
+
+@pytest.mark.parametrize(("version", "told"), [("3.40.1", True), ("3.51.3", False)])
+def test_a_store_that_is_opened_by_a_library_with_the_race_is_named(
+    console: Console, node: FixedNode, monkeypatch: pytest.MonkeyPatch, version: str, told: bool
+) -> None:
+    node.says("/api/v1/status", status())
+    for driver, about in (("sqlite3", "Python's sqlite3"), ("apsw", "apsw")):
+        monkeypatch.setattr(sqlite3, "sqlite_version", version)
+        monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: version)
+        monkeypatch.setenv("COSERVER_CFG__SITE__STORE", f"sqlite:site.db?driver={driver}")
+        said = console("doctor").out
+        assert (f"it is opened by {about} with SQLite {version}" in said) is told

@@ -166,6 +166,7 @@ def _store(site: Site) -> Iterator[Finding]:
                     "store",
                     f"{where.path} lies on {kind}, where SQLite's locks do not hold; use a local disk",
                 )
+            yield from _library(where.driver)
             if not Path(where.path).exists():
                 yield Finding("ok", "store", f"{where.path} is not there yet; `up` makes it")
                 return
@@ -193,6 +194,27 @@ def _store(site: Site) -> Iterator[Finding]:
     else:
         yield Finding("ok", "store", f"schema {found.version}")
     yield from _waiting(waiting)
+
+
+def _library(driver: Literal["apsw", "sqlite3"]) -> Iterator[Finding]:
+    """The SQLite library by which the store is opened, when it has the race."""
+    import apsw
+
+    found = sqlite3.sqlite_version if driver == "sqlite3" else apsw.sqlite_lib_version()
+    if not _has_wal_race(tuple(int(part) for part in found.split("."))):
+        return
+    if driver == "sqlite3":
+        name, mend = (
+            "Python's sqlite3",
+            "upgrade that SQLite, or leave ?driver=sqlite3 out where no code of yours opens the file",
+        )
+    else:
+        name, mend = "apsw", "install apsw from PyPI, which brings its own"
+    yield Finding(
+        "note",
+        "store",
+        f"it is opened by {name} with SQLite {found}, which can corrupt a WAL that several write to; {mend}",
+    )
 
 
 def _waiting(found: Sequence[Unserved]) -> Iterator[Finding]:
