@@ -47,7 +47,8 @@ class Rows:
     def job(self, id: int) -> JobInfo | None:
         return None if id in self.gone else info(id)
 
-    def listener(self) -> Rows:
+    def listener(self, *, ends: bool = False) -> Rows:
+        assert ends
         self.listeners += 1
         return self
 

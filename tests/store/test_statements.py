@@ -47,7 +47,7 @@ ONLY = {
             "clock",
             "snapshot",
         ),
-        *("notify_within", "whereabouts", "call"),
+        *("notify_within", "whereabouts", "call", "await_ends"),
         *("insert_one", "fresh_ids"),
     },
 }

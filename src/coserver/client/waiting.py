@@ -3,7 +3,7 @@
 Theory. A thousand coroutines may await a thousand jobs, so a waiter must not cost a thread or a connection. The
 *watch* is one thread per client. It repeats: ask the store, in one query, which of the awaited jobs have ended; hand
 those out; then let the listener wait. The listener is only a hint. It hears of every commit on some stores and might
-miss one on others, so the wait is bounded: from `SOONEST` it doubles to `LATEST` while nothing ends, and two looks
+miss an end on others, so the wait is bounded: from `FIRST` it doubles to `LATEST` while nothing ends, and two looks
 are never closer than `SOONEST`, however much the listener hears.
 
 No end is missed between two steps, because a waiter first enters its wish and then looks for itself: an end before
@@ -25,11 +25,13 @@ from coserver.errors import StoreUnavailable
 from coserver.model.job import JobInfo
 from coserver.store.contract import Listener, Settled
 
-SOONEST = 0.002
+SOONEST = 0.001
 """Seconds between two looks, at least."""
+FIRST = 0.02
+"""Seconds until the second look, when the listener hears nothing."""
 LATEST = 0.1
 """Seconds between two looks, at most."""
-LINGER = 1.0
+LINGER = 10.0
 """Seconds that the thread stays without work."""
 GONE_EVERY = 1.0
 """Seconds between two looks for jobs that are not in the store any more."""
@@ -47,7 +49,7 @@ class Source(Protocol):
 
     def job(self, id: int) -> JobInfo | None: ...
 
-    def listener(self) -> Listener: ...
+    def listener(self, *, ends: bool = False) -> Listener: ...
 
 
 class Watch:
@@ -102,9 +104,9 @@ class Watch:
 
     def _watch(self) -> None:
         store = self._open()
-        listener = store.listener()
+        listener = store.listener(ends=True)
         try:
-            pause, gone_at, offset = SOONEST, time.monotonic() + GONE_EVERY, 0
+            pause, gone_at, offset = FIRST / 2, time.monotonic() + GONE_EVERY, 0
             while ids := self._awaited():
                 looked = time.monotonic()
                 found = [
@@ -120,7 +122,7 @@ class Watch:
                     gone_at = looked + GONE_EVERY
                 for one in found:
                     self._hand_out(one, store.job(one))
-                pause = SOONEST if found else min(pause * 2, LATEST)
+                pause = FIRST if found else min(pause * 2, LATEST)
                 listener.wait(pause)
                 early = looked + SOONEST - time.monotonic()
                 if early > 0:

@@ -225,8 +225,8 @@ class Producer(Protocol):
         when it is new, and does not come back when somebody has changed it since. Returns whether it was done. Raises
         InvalidArguments for a limit that bounds nothing or has a name that no key can have."""
 
-    def listener(self) -> Listener:
-        """Open a listener for ends of jobs (used while waiting for results)."""
+    def listener(self, *, ends: bool = False) -> Listener:
+        """Open a listener for work that may have arrived; with `ends`, for jobs that have ended."""
 
 
 class Worker(Protocol):

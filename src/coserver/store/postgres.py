@@ -28,6 +28,7 @@ from json import dumps
 from math import inf
 from operator import attrgetter
 from secrets import token_hex
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any, TypeVar
 
 import psycopg
@@ -145,14 +146,17 @@ log = logging.getLogger("coserver.store")
 
 class PostgresListener:
     """A connection that listens. Between notifications it looks, at growing intervals up to 50 ms, whether any
-    transaction has ended, which is how it hears of ends of jobs and of plain SQL.
+    transaction has ended, which is how it hears of plain SQL. With `ends` it only hears that jobs have ended, for as
+    long as it says every few seconds that somebody wants to know.
 
     A connection may be deaf without anybody telling: dead in silence, or a pooler's that passes no notifications on. So
     where only notifications count, it calls itself every `PULSE` seconds, and connects anew when it does not hear that.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, ends: bool = False) -> None:
         self._pool = pool
+        self._ends = ends
+        self._await_at = 0.0
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._seen = ""
@@ -165,8 +169,12 @@ class PostgresListener:
     def _connect(self) -> Connection:
         connection = self._pool.connect()
         try:
-            connection.execute(b"LISTEN coserver; LISTEN " + self._own, prepare=False)
-            self._seen = run(connection, "snapshot", {})[0][0]
+            if self._ends:
+                connection.execute(b"LISTEN coserver_ends", prepare=False)
+                self._await(connection)
+            else:
+                connection.execute(b"LISTEN coserver; LISTEN " + self._own, prepare=False)
+                self._seen = run(connection, "snapshot", {})[0][0]
         except psycopg.Error as error:
             connection.close()
             raise self._pool.unavailable(error, "listen to") from error
@@ -177,7 +185,8 @@ class PostgresListener:
 
     def wait(self, timeout: float, *, guesses: bool = True) -> bool:
         deadline = time.monotonic() + timeout
-        pause = 0.001
+        looks = guesses and not self._ends
+        pause, longest = (0.001, 0.05) if looks else (0.25, 0.25)
         while not self._closed.is_set():
             left = deadline - time.monotonic()
             with self._lock:
@@ -196,7 +205,7 @@ class PostgresListener:
                 return False
             if self._connection is None:
                 self._closed.wait(min(self._retry_at - time.monotonic(), left))
-            pause = min(pause * 2, 0.05)
+            pause = min(pause * 2, longest)
         return False
 
     def _again(self) -> bool:
@@ -210,19 +219,38 @@ class PostgresListener:
         return True
 
     def _heard(self, connection: Connection, pause: float, *, guesses: bool) -> bool:
-        heard = False
-        for one in connection.notifies(timeout=pause, stop_after=1):
-            if one.channel == "coserver":
-                heard = True
-            else:
-                self._echo()
-        if heard:
+        if self._arrived(connection):
             return True
+        # The driver's own way to wait spins for the last millisecond.
+        with DefaultSelector() as selector:
+            selector.register(connection.fileno(), EVENT_READ)
+            readable = bool(selector.select(pause))
+        if readable and self._arrived(connection):
+            return True
+        if self._ends:
+            if time.monotonic() >= self._await_at:
+                self._await(connection)
+            return False
         if not guesses:
             self._call(connection)
             return False
         before, self._seen = self._seen, run(connection, "snapshot", {})[0][0]
         return before != self._seen
+
+    def _arrived(self, connection: Connection) -> bool:
+        """Whether a notification has arrived; our own calls to ourselves are taken note of."""
+        heard = False
+        for one in connection.notifies(timeout=0):
+            if one.channel in ("coserver", "coserver_ends"):
+                heard = True
+            else:
+                self._echo()
+        return heard
+
+    def _await(self, connection: Connection) -> None:
+        """Say that somebody wants to know of ends."""
+        run(connection, "await_ends", {})
+        self._await_at = time.monotonic() + PULSE
 
     def _call(self, connection: Connection) -> None:
         """Call ourselves now and then; raise `NoAnswer` when that was not heard."""
@@ -424,8 +452,8 @@ class PostgresStore:
     def inputs(self, id: int) -> list[Input]:
         return endings.inputs(self._run("inputs", id=id)) if id in IDS else []
 
-    def listener(self) -> Listener:
-        return PostgresListener(self._pool)
+    def listener(self, *, ends: bool = False) -> Listener:
+        return PostgresListener(self._pool, ends=ends)
 
     # -- queues and limits ---------------------------------------------------------------------------------------
 

@@ -300,7 +300,7 @@ class SQLiteStore:
     def inputs(self, id: int) -> list[Input]:
         return endings.inputs(self._file.read("inputs", id=id)) if id in IDS else []
 
-    def listener(self) -> Listener:
+    def listener(self, *, ends: bool = False) -> Listener:  # noqa: ARG002 - it hears of every commit
         return SQLiteListener(self._file)
 
     # -- queues and limits ---------------------------------------------------------------------------------------

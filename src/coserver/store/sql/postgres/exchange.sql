@@ -15,7 +15,8 @@
 --
 -- The answer's first row (its task is NULL) is about the store: how many finishes fitted, is the worker live, is
 -- anything to be routed, is a dead worker's estate open, does a suspect wait, when does time alone make work
--- (a scheduled job is due, one has not begun in time, a limit is to be looked at); and it lets a commit that only claims return before the disk has it.
+-- (a scheduled job is due, one has not begun in time, a limit is to be looked at). It lets a commit that only claims return
+-- before the disk has it, and tells those who wait for ends of jobs, if anybody does.
 WITH told AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
                          %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
@@ -81,7 +82,10 @@ WITH told AS MATERIALIZED (
     UPDATE coserver_worker SET parked = 0
      WHERE id = %(worker)s::bigint AND parked = 1 AND EXISTS (SELECT 1 FROM claimed)
 )
-SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL, NULL, NULL,
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL,
+       CASE WHEN EXISTS (SELECT 1 FROM gone)
+             AND (SELECT value::bigint FROM coserver_meta WHERE key = 'awaited') > date_part('epoch', now()) * 1000000
+            THEN pg_notify('coserver_ends', '')::text END, NULL,
        (EXISTS (SELECT 1 FROM coserver_job WHERE state = 0)
         AND EXISTS (SELECT 1 FROM coserver_task t, LATERAL (
                            SELECT 1 FROM coserver_job j WHERE j.state = 0 AND j.task = t.name LIMIT 1) n))::integer,
