@@ -6,11 +6,12 @@ import json
 import math
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver.model.payload import MAX_DEPTH, refuse_args, refuse_value
+from coserver.model.payload import MAX_DEPTH, refuse_args, refuse_value, refuse_written
 
 scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters())
 values = st.recursive(
@@ -120,6 +121,22 @@ def test_exactly_the_values_that_everybody_can_carry_are_accepted(value: object)
     for ascii_only in (True, False):
         text = json.dumps([value], ensure_ascii=ascii_only)
         assert (refuse_args(text) is None) == fine(value), text
+
+
+@given(values)
+def test_what_our_encoder_wrote_is_judged_alike_without_being_read(value: object) -> None:
+    try:
+        text = msgspec.json.encode([value]).decode()
+    except UnicodeEncodeError:
+        return  # a lone surrogate, which is never written
+    assert refuse_written(text) == refuse_args(text)
+    assert refuse_written(text, cap=len(text) - 1) == refuse_args(text, cap=len(text) - 1)
+
+
+@pytest.mark.parametrize("value", [2**63, "a\0b", "x" * (8 * 1024 * 1024)])
+def test_what_our_encoder_wrote_is_refused_for_the_same_reasons(value: object) -> None:
+    text = msgspec.json.encode([value]).decode()
+    assert refuse_written(text) == refuse_args(text) is not None
 
 
 @given(st.text())

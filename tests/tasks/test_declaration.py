@@ -79,7 +79,7 @@ def test_submit_hands_over_the_job_as_the_task_says(kept: Kept) -> None:
     with using(kept):
         job = mail.submit("a@b")
     assert (job.id, job.created) == (1, True)
-    assert kept.jobs == [NewJob("mail", '["a@b"]', "mail", Priority.LOW, max_crashes=1)]
+    assert kept.jobs == [NewJob("mail", '["a@b"]', "mail", Priority.LOW, max_crashes=1, checked=True)]
 
 
 def test_delay_is_submit(resize: Task[..., str], kept: Kept) -> None:
@@ -100,6 +100,7 @@ def test_options_go_before_what_the_task_says(resize: Task[..., str], kept: Kept
             600_000_000,
             3,
             '{"retries":5}',
+            checked=True,
         )
     ]
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 try:
@@ -297,7 +296,7 @@ def _carried(carrier: Carrier) -> SpanContext | None:
 
 
 def _replace_options(job: NewJob, options: str | None) -> NewJob:
-    return replace(job, options=options)
+    return msgspec.structs.replace(job, options=options)
 
 
 def _never_raising(call: Callable[..., Any], *args: Any) -> Any:

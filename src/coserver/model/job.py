@@ -25,8 +25,8 @@ the claim returned. Every claim raises that number and nothing lowers it, so a f
 
 Times are integer microseconds since 1970 UTC throughout the store.
 
-The records that exist once per job on the hot path (`Claimed` and the outcomes) are msgspec structs: making one costs
-a twentieth of a frozen dataclass, and they behave alike (frozen, compared by value, matched by class).
+The records that exist once per job on the hot path (`NewJob`, `Claimed` and the outcomes) are msgspec structs: making
+one costs a twentieth of a frozen dataclass, and they behave alike (frozen, compared by value, matched by class).
 """
 
 from __future__ import annotations
@@ -118,8 +118,7 @@ class TaskDefaults:
     max_crashes: int = DEFAULT_MAX_CRASHES
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(Struct, frozen=True, gc=False):
     """A job as its producer hands it to the store.
 
     `args` is JSON text: an array of positional arguments, an object of keyword arguments, or, for both, an object
@@ -132,7 +131,8 @@ class NewJob:
     that has not begun by then expires; one that has begun once never does. `unique`: no second living job of this key
     is made; with `until_started` only until the first is claimed. `limit`: a key such as `api` or `user:7`, whose
     slots bound how many such jobs run at once (see `store.limits`). `tags` are free words to find it by. `after`: the
-    jobs that it waits for.
+    jobs that it waits for. `checked`: whoever wrote `args` has asked `payload` whether they can be stored, so that the
+    store need not ask again.
     """
 
     task: str
@@ -151,6 +151,7 @@ class NewJob:
     limit: str | None = None
     tags: tuple[str, ...] = ()
     after: tuple[Edge, ...] = ()
+    checked: bool = False
 
 
 class Claimed(Struct, frozen=True, gc=False):

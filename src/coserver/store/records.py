@@ -273,19 +273,17 @@ def readable(value: str | bytes | None) -> str:
 def check_new(jobs: Sequence[NewJob]) -> bool:
     """Raise InvalidArguments if any of the jobs cannot be stored. Return whether all are plain: not held, free to begin
     at any time, neither unique nor limited, without tags and parents."""
+    for name in {name for job in jobs for name in (job.task, job.queue)}:
+        if name is not None and not _NAME(name):
+            raise InvalidArguments(
+                f"cannot submit the job: {name!r} is no name of a task or queue; use 1 to 500 printable characters"
+            )
     plain = True
     for place, job in enumerate(jobs):
-        for name in (job.task, job.queue):
-            if name is not None and not _NAME(name):
-                raise InvalidArguments(
-                    f"cannot submit the job: {name!r} is no name of a task or queue; use 1 to 500 printable characters"
-                )
-        refused = refuse_limit(job.limit)
-        if refused is not None:
-            raise InvalidArguments(f"cannot submit {job.task}{refused}")
-        reason = refuse_args(job.args)
-        if reason is not None:
-            raise InvalidArguments(f"cannot submit {job.task} with these arguments: {reason}")
+        if not job.checked:
+            reason = refuse_args(job.args)
+            if reason is not None:
+                raise InvalidArguments(f"cannot submit {job.task} with these arguments: {reason}")
         if job.run_at is not None and job.delay is not None:
             raise InvalidArguments(
                 f"cannot submit {job.task}: run_at and delay exclude each other; give one of them"
@@ -306,6 +304,9 @@ def check_new(jobs: Sequence[NewJob]) -> bool:
 
 def _check_rest(job: NewJob, place: int) -> None:
     """Raise InvalidArguments if what makes a job more than plain is in disorder. `place`: its own in the submit."""
+    refused = refuse_limit(job.limit)
+    if refused is not None:
+        raise InvalidArguments(f"cannot submit {job.task}{refused}")
     for what, key in (
         ("unique key", job.unique),
         ("limit key", job.limit),

@@ -60,6 +60,7 @@ def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said:
         said.limit,
         said.tags or (),
         said.after or (),
+        checked=True,
     )
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+import msgspec
 
 from coserver.errors import InvalidArguments, UsageError
 from coserver.model import units
@@ -51,8 +52,7 @@ R_co = TypeVar("R_co", covariant=True)
 OnLost = Literal["retry", "fail"]
 
 
-@dataclass(frozen=True, slots=True)
-class Bound(Generic[R_co]):
+class Bound(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     """A call of a task that was checked but not submitted: what `bind` returns and `submit_many` takes."""
 
     task: Task[..., R_co]
@@ -67,8 +67,8 @@ class Bound(Generic[R_co]):
         """As `submit`, without blocking the event loop."""
         return (await asubmit([self._job()], self.options.connection))[0]
 
-    def _job(self, under: Options = UNSET) -> NewJob:
-        return self.task._new_job(self.args, self.options.over(under))
+    def _job(self) -> NewJob:
+        return self.task._new_job(self.args, self.options)
 
 
 class _Submittable(Generic[P, R_co]):
@@ -126,7 +126,7 @@ class _Submittable(Generic[P, R_co]):
                 raise InvalidArguments(
                     f"cannot submit {task.name}: {call!r} is no call of it; make each one with its bind(…)"
                 )
-            jobs.append(call._job(under))
+            jobs.append(task._new_job(call.args, call.options.over(under)))
         return jobs
 
 
@@ -236,16 +236,15 @@ class Task(_Submittable[P, R_co]):
         return UNSET
 
     def _new_job(self, args: str, said: Options) -> NewJob:
-        priority = self.priority if said.priority is None else said.priority
-        queue = said.queue or self.queue or DEFAULT_QUEUE
         if said is UNSET and self._said is UNSET:
-            return NewJob(self.name, args, queue, priority, None, None, self.max_crashes)
+            queue = self.queue or DEFAULT_QUEUE
+            return NewJob(self.name, args, queue, self.priority, None, None, self.max_crashes, checked=True)
         said = said.over(self._said)
         return NewJob(
             self.name,
             args,
-            queue,
-            priority,
+            said.queue or self.queue or DEFAULT_QUEUE,
+            self.priority if said.priority is None else said.priority,
             said.run_at,
             said.delay,
             self.max_crashes,
@@ -258,6 +257,7 @@ class Task(_Submittable[P, R_co]):
             said.limit,
             said.tags or (),
             said.after or (),
+            checked=True,
         )
 
 
