@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +137,34 @@ def test_draining_runs_plain_and_async_tasks_and_keeps_their_results(jobs: Jobs)
     assert (one.result(), two.result()) == ("a@200", 4)
     assert ran == [("a", 200), Order(4)]
     assert jobs.drain() == 0
+
+
+def test_a_submit_on_the_applications_own_connection_is_seen_at_once(jobs: Jobs, tmp_path: Path) -> None:
+    """It leads to the application's database, while the test's jobs are in a store of their own."""
+    with closing(sqlite3.connect(tmp_path / "application.db")) as connection:
+        job = resize.options(connection=connection).submit("a.png")
+
+        async def later() -> Job[str]:
+            return await resize.options(connection=connection).asubmit("b.png", 9)
+
+        other = asyncio.run(later())
+        connection.rollback()
+    jobs.drain()
+    assert (job.result(), other.result()) == ("a.png@200", "b.png@9")
+
+
+@task
+def pay(database: Path, amount: int) -> str:
+    with closing(sqlite3.connect(database)) as connection:
+        current_job().complete(connection=connection, result=f"paid {amount}")
+        connection.commit()
+    return "not this"
+
+
+def test_a_job_that_ends_in_a_transaction_of_its_own_has_ended(jobs: Jobs, tmp_path: Path) -> None:
+    job = pay.submit(tmp_path / "application.db", 3)
+    assert jobs.drain() == 1
+    assert job.result() == "paid 3"
 
 
 def test_better_priorities_come_first_also_those_submitted_meanwhile(jobs: Jobs) -> None:

@@ -38,6 +38,7 @@ from coserver.model.job import (
     Outcome,
     Progress,
     State,
+    Succeeded,
     TaskDefaults,
 )
 from coserver.runtime import attempt as around
@@ -229,14 +230,12 @@ class _RecordingClient(Client):
         super().__init__(url, opener=opener)
         self.matched: list[tuple[int, int, NewJob]] = []
 
-    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
-        return self._recorded(jobs, super().enqueue(jobs, connection=connection))
+    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:  # noqa: ARG002 - see below
+        """Store them at once: a connection of the application's leads to its own database, not to the test's store."""
+        return self._recorded(jobs, super().enqueue(jobs))
 
-    async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
-        ids = await super().aenqueue(
-            jobs, connection=connection
-        )  # by `enqueue`, unless there is a connection
-        return ids if connection is None else self._recorded(jobs, ids)
+    async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:  # noqa: ARG002
+        return await super().aenqueue(jobs)  # by `enqueue`
 
     def _recorded(self, jobs: Sequence[NewJob], ids: list[int]) -> list[int]:
         if min(ids, default=0) < 0:
@@ -317,7 +316,7 @@ class _Work:
 
 
 class _Hand:
-    """What a running job reaches of its worker (see `tasks.current.Control`)."""
+    """What a running job reaches of its worker (see `tasks.current.Control` and `Completer`)."""
 
     def __init__(self, store: SQLiteStore, worker: int, job: Claimed) -> None:
         self._store = store
@@ -330,6 +329,14 @@ class _Hand:
 
     def progress(self, fraction: float | None, note: str) -> None:
         self._store.progress(self._worker, [Progress(self._job.id, self._job.claim, fraction, note)])
+
+    def complete(self, connection: Any, outcome: Succeeded) -> bool:  # noqa: ARG002 - as for submits
+        """Record it at once, in the test's store."""
+        return not self._store.exchange(self._worker, [outcome], Want(0, ())).stale
+
+    async def acomplete(self, connection: Any, outcome: Succeeded) -> bool:
+        """As `complete`."""
+        return self.complete(connection, outcome)
 
 
 class _Attempt:
@@ -354,9 +361,8 @@ class _Attempt:
         self._now = now
         self._readable = False
         self._timeout = task.timeout(job.options)
-        here = CurrentJob(
-            job.id, job.attempt + 1, task.name, job.queue, None if task.is_async else serving, hand
-        )
+        plain = None if task.is_async else serving
+        here = CurrentJob(job.id, job.attempt + 1, task.name, job.queue, plain, hand, job.claim, now(), hand)
         self.context.run(running.set, here)
 
     def call(self) -> Any:
