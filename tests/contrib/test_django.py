@@ -89,6 +89,24 @@ class Photo(models.Model):
     small = models.BooleanField(default=False)
 """
 
+FIRST = """
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    operations = [
+        migrations.CreateModel(
+            "Photo",
+            [
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100)),
+                ("small", models.BooleanField(default=False)),
+            ],
+        )
+    ]
+"""
+
 TASKS = """
 from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
@@ -157,6 +175,8 @@ class Project:
             "project/wsgi.py": WSGI,
             "photos/__init__.py": "",
             "photos/models.py": MODELS,
+            "photos/migrations/__init__.py": "",
+            "photos/migrations/0001_initial.py": FIRST,
             "photos/tasks.py": TASKS,
         }.items():
             path = directory / name
@@ -183,7 +203,6 @@ class Project:
         return done
 
     def prepare(self) -> None:
-        self.manage("makemigrations", "photos")
         self.manage("migrate")
 
     def run(self, code: str, **more: str) -> str:
@@ -368,6 +387,44 @@ def test_a_store_elsewhere_is_used_as_it_is(project: Project, tmp_path: Path) ->
         COSERVER_STORE=elsewhere,
     )
     assert said == "1 0\n"
+
+
+def test_djangos_database_is_known_by_another_name(project: Project) -> None:
+    project.prepare()
+    link = project.directory / "link.sqlite3"
+    link.symlink_to(project.directory / "db.sqlite3")
+    other = f"sqlite:{link}?driver=sqlite3"
+    said = project.run(
+        """
+        from coserver.tasks.binding import current
+        with transaction.atomic():
+            tasks.shrink.submit(1)
+            assert current().counts().by_state.get(State.QUEUED, 0) == 0
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            tasks.shrink.submit(2)
+        print(current().counts().by_state[State.QUEUED])
+        """.replace("from coserver.tasks", "from coserver import State; from coserver.tasks", 1),
+        COSERVER_STORE=project.url.replace("postgresql://", "postgres://") if project.postgres else other,
+    )
+    assert said == "1\n"
+
+
+def test_djangos_file_by_the_other_library_is_refused_with_the_mend(tmp_path: Path) -> None:
+    project = Project(tmp_path / "shop", SQLITE, None)
+    project.prepare()
+    said = project.run(
+        """
+        from coserver import UsageError
+        Photo.objects.exists()
+        try:
+            tasks.shrink.submit(1)
+        except UsageError as error:
+            print(error)
+        """,
+        COSERVER_STORE=f"sqlite:{project.directory / 'db.sqlite3'}",
+    )
+    assert "name the store with ?driver=sqlite3" in said
 
 
 def test_a_database_that_keeps_no_jobs_is_refused_in_words(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
 # -- coming and going -----------------------------------------------------------------------------------------------
 
 
-def test_a_job_comes_with_the_callers_commit(shop: Shop) -> None:
+def test_n4_a_job_comes_with_the_callers_commit(shop: Shop) -> None:
     with shop.open() as caller:
         caller.begin()
         caller.execute("CREATE TABLE photo (name text)")
@@ -69,7 +69,7 @@ def test_a_job_comes_with_the_callers_commit(shop: Shop) -> None:
         assert found is not None and (found.state, found.args) == (State.QUEUED, '["a.png"]')
 
 
-def test_a_job_goes_with_the_callers_rollback(shop: Shop) -> None:
+def test_n4_a_job_goes_with_the_callers_rollback(shop: Shop) -> None:
     with shop.open() as caller:
         caller.begin()
         shop.store.submit_on(caller.given, [job(), job()])

@@ -190,7 +190,7 @@ def _alive(connection: sqlite3.Connection) -> bool:
 def _descriptor_of(file: File) -> int | None:
     """Return a descriptor of the file that is open in this process, where the kernel tells."""
     try:
-        names = os.listdir("/proc/self/fd")  # noqa: PTH208 - numbers
+        names = os.listdir("/dev/fd")  # noqa: PTH208 - numbers
     except OSError:
         return None
     for name in names:

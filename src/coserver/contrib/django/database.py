@@ -40,6 +40,9 @@ _LIBPQ = frozenset(
 )
 """Which OPTIONS of a PostgreSQL database are libpq's own; the others are Django's."""
 
+_KINDS = {"sqlite": ("sqlite:",), "postgresql": ("postgresql:", "postgres:")}
+"""How URLs of stores begin that may mean a database of this vendor."""
+
 
 def alias() -> str:
     """Return the alias of the database that may be the store."""
@@ -122,8 +125,7 @@ class DjangoClient(Client):
     def _open_it(self, _url: str) -> Store:
         url = store_url()
         # Whether another name may mean Django's database as well is known by the first submit in a transaction.
-        vendor = connections[alias()].vendor
-        self._ours = None if url.partition(":")[0] == vendor else False
+        self._ours = None if url.startswith(_KINDS.get(connections[alias()].vendor, ("none:",))) else False
         return open_store(url)
 
     def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:
