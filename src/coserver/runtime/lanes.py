@@ -119,6 +119,7 @@ class Lanes:
         self._abandoning = False
         self._poll_at = self._probe_at = self._tick_at = 0.0
         self._due_at = inf
+        self._dead: int | None = None
         self._cancels_at = 0.0
         self._roused = False
         self._asked_to_cancel: set[Key] = set()
@@ -149,6 +150,11 @@ class Lanes:
         self._bell.ring()
         for bell in self._helper_bells:
             bell.ring()
+
+    def dead(self, worker: int) -> None:
+        """The store says that this incarnation is dead. It matters although nothing is to be carried just now."""
+        self._dead = worker
+        self.rouse()
 
     def late(self, outcomes: Sequence[Outcome]) -> None:
         """These came too late: their jobs are no longer this worker's."""
@@ -214,7 +220,10 @@ class Lanes:
     def _chores(self, desk: Desk, now: float, *, alone: bool) -> None:
         """What the main lane does by itself from time to time, at most one trip a turn."""
         try:
-            if now >= self._recheck_at():
+            if self._dead is not None:
+                dead, self._dead = self._dead, None
+                self._begin_anew(desk, dead)
+            elif now >= self._recheck_at():
                 self._recheck(desk, now)
             elif alone and now >= self._tick_at:
                 upkeep = self._store.tick()

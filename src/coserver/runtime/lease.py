@@ -30,7 +30,7 @@ class Lease:
         lease: float,
         worker: Callable[[], int | None],
         tended: Callable[[], bool],
-        dead: Callable[[], None],
+        dead: Callable[[int], None],
     ) -> None:
         self._store = store
         self._lease = lease
@@ -53,7 +53,7 @@ class Lease:
                 continue
             try:
                 if self._store.renew([worker], lease=self._lease):
-                    self._dead()
+                    self._dead(worker)
             except StoreUnavailable:  # the lanes meet the same trouble and say so
                 rest = min(rest, RETRY)
 

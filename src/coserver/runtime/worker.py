@@ -173,7 +173,7 @@ class Worker:
             lease=settings.lease,
             worker=lambda: self._lanes.worker,
             tended=tended,
-            dead=self._desk.wake,
+            dead=self._lanes.dead,
         )
         self._listening = Listening(store, self.wake) if settings.listen else None
 

@@ -20,8 +20,7 @@ import apsw
 from coserver.errors import UsageError
 from coserver.store.driver import Database, Params, Row, split
 from coserver.store.foreign import Foreign, closed, other_database
-from coserver.store.schema import check_version
-from coserver.store.sqlite_file import apply, version_of
+from coserver.store.sqlite_file import apply, checked_version
 from coserver.store.statements import migrations
 from coserver.store.url import SQLiteUrl
 
@@ -81,7 +80,7 @@ def _run(where: SQLiteUrl, driver: str, database: _Borrowed, body: Callable[[Dat
             f"cannot submit on this connection: it is of {_library(driver)}, and {where.masked} is opened by "
             f"{_library(where.driver)}; two SQLite libraries in one process corrupt a file, so {_mend(where)}"
         )
-    check_version(where.masked, version_of(database), "sqlite")
+    checked_version(where.masked, database)
     return _within(database, body)
 
 

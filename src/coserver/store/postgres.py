@@ -118,7 +118,7 @@ from coserver.store.records import (
     route,
     sort_outcomes,
 )
-from coserver.store.schema import MIN_PROTOCOL, check_protocol, check_version, schema_status
+from coserver.store.schema import MIN_PROTOCOL, check_protocol, check_version, least_of, schema_status
 from coserver.store.session import Session
 from coserver.store.statements import migrations
 from coserver.store.url import PostgresUrl
@@ -307,7 +307,7 @@ class PostgresStore:
     def _ready(self, connection: Connection) -> Connection:
         """Make sure, once, that the tables are this coserver's."""
         if not self._checked:
-            check_version(self.url, self._version(connection), "postgres")
+            self._check_version(connection)
             self._checked = True
         return connection
 
@@ -336,14 +336,20 @@ class PostgresStore:
             return 0
         return int(run(connection, "meta_get", {"key": "schema"})[0][0])
 
+    def _check_version(self, connection: Connection, *, older: bool = False) -> int:
+        """Return the version of the tables, if this coserver can work with them."""
+        version = self._version(connection)
+        least = least_of(run(connection, "meta_get", {"key": MIN_PROTOCOL})) if version else None
+        check_version(self.url, version, "postgres", older=older, least=least)
+        return version
+
     def migrate(self) -> list[str]:
         applied: list[str] = []
         with self._pool.connection(answer=None) as connection:
             connection.execute("SET statement_timeout = 0", prepare=False)
             connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})", prepare=False)
             try:
-                version = self._version(connection)
-                check_version(self.url, version, "postgres", older=True)
+                version = self._check_version(connection, older=True)
                 for step in migrations("postgres"):
                     if step.version <= version:
                         continue

@@ -1,7 +1,8 @@
 """Which version of the tables fits this coserver: the same rule for both dialects.
 
 The version is the number of the last migration applied, kept in `coserver_meta`; a database without that table has
-version 0. Migrations only go up, so a store of a newer coserver is refused and left as it is.
+version 0. Migrations only go up. A store of a newer coserver is refused and left as it is, unless it says by
+`min_protocol` that it works with older ones: then both go on side by side, and the older one applies nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +33,20 @@ def latest(dialect: Dialect) -> int:
     return migrations(dialect)[-1].version
 
 
-def check_version(url: str, version: int, dialect: Dialect, *, older: bool = False) -> None:
-    """Raise SchemaMismatch unless the version is this coserver's (or, with `older`, at most that)."""
+def least_of(rows: Sequence[Sequence[Any]]) -> int | None:
+    """What a store says of the lowest protocol that it works with, None when it says nothing; `rows` of `meta_get`."""
+    return int(rows[0][0]) if rows else None
+
+
+def check_version(
+    url: str, version: int, dialect: Dialect, *, older: bool = False, least: int | None = None
+) -> None:
+    """Raise SchemaMismatch unless the version is this coserver's (or, with `older`, at most that). A newer one will do
+    if the store says that it works with our protocol."""
     ours = latest(dialect)
     if version > ours:
+        if least is not None and least <= PROTOCOL:
+            return
         raise TooOld(
             f"cannot use the store: its schema is version {version}, newer than this coserver's {ours}; "
             "upgrade coserver"

@@ -22,7 +22,7 @@ from coserver.errors import StoreRefused, StoreUnavailable
 from coserver.store.contract import SchemaStatus
 from coserver.store.driver import Busy, Database, Refused, Row, Trouble, connect
 from coserver.store.fork import watch_forks
-from coserver.store.schema import check_version, schema_status
+from coserver.store.schema import MIN_PROTOCOL, check_version, least_of, schema_status
 from coserver.store.statements import Migration, migrations, statement
 from coserver.store.url import SQLiteUrl
 
@@ -108,7 +108,7 @@ class SQLiteFile:
         try:
             self.patiently(lambda: self._prepare(database))
             if check:
-                check_version(self.url, self.patiently(lambda: version_of(database)), "sqlite")
+                self.patiently(lambda: checked_version(self.url, database))
         except BaseException:
             database.close()
             raise
@@ -198,8 +198,7 @@ def make_for_its_directory(path: Path) -> None:
 
 def apply(url: str, database: Database, step: Migration) -> bool:
     """Apply a migration in the open transaction of `database`, unless it was before; whether that was so."""
-    version = version_of(database)
-    check_version(url, version, "sqlite", older=True)
+    version = checked_version(url, database, older=True)
     if version >= step.version:
         return False
     database.script(step.sql)
@@ -212,6 +211,14 @@ def version_of(database: Database) -> int:
     if database.all(statement("sqlite", "meta_exists"))[0][0] == 0:
         return 0
     return int(database.all(statement("sqlite", "meta_get"), {"key": "schema"})[0][0])
+
+
+def checked_version(url: str, database: Database, *, older: bool = False) -> int:
+    """Return the version of the tables, if this coserver can work with them; else raise as `check_version`."""
+    version = version_of(database)
+    rows = database.all(statement("sqlite", "meta_get"), {"key": MIN_PROTOCOL}) if version else ()
+    check_version(url, version, "sqlite", older=older, least=least_of(rows))
+    return version
 
 
 def _transaction(database: Database, body: Callable[[Database], T], lazy: bool) -> T:
