@@ -11,6 +11,7 @@ from coserver.model.batch import (
     CAP,
     FIRST_PACE,
     FLUSH,
+    FRESH,
     WORTH,
     Go,
     Park,
@@ -18,6 +19,7 @@ from coserver.model.batch import (
     Wait,
     ahead,
     decide,
+    fresh_for,
     pace_after,
 )
 
@@ -107,11 +109,18 @@ def test_where_nothing_moves_any_more_none_is_claimed_ahead(pace: float) -> None
     assert ahead(pace, still=WORTH * 1.01) == 0
 
 
+@given(seconds)
+def test_a_look_is_good_for_longer_than_the_next_one_takes(trip: float) -> None:
+    assert fresh_for(trip) >= max(FRESH, 2 * trip)
+
+
 # The decision -----------------------------------------------------------------------------------------------------
 
 
 @given(views)
-def test_a_trip_never_asks_for_more_than_there_is_room_for_but_for_one_to_see_a_better_job(view: View) -> None:
+def test_a_trip_never_asks_for_more_than_there_is_room_for_but_for_one_to_see_a_better_job(
+    view: View,
+) -> None:
     match decide(view):
         case Go(limit, everywhere):
             room = min(CAP, view.room + (view.spare if everywhere else 0))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import tempfile
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from coserver.model.job import State
-from coserver.runtime.isolated import Isolation
+from coserver.runtime.isolated import Isolated, Isolation
+from coserver.runtime.isolated_child import Journal
 from coserver.runtime.started import read_started
 from coserver.runtime.worker import Worker
 from coserver.store.contract import Store
@@ -236,6 +238,28 @@ def test_a_process_that_cannot_import_the_application_leaves_its_jobs_waiting(
     in_loop(test)
 
 
+def test_after_a_fault_of_the_serving_thread_the_processes_are_begun_anew_and_nothing_is_charged(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, faults = Isolated._take, iter([True])
+
+    def take(*given: Any) -> None:
+        if next(faults, False):
+            raise RuntimeError("nobody foresaw this")
+        real(*given)
+
+    monkeypatch.setattr(Isolated, "_take", take)
+
+    async def test() -> None:
+        ids = submit(store, "apart_touch", *[text(tmp_path / "touched")] * 3)
+        async with apart_working(store, 1):
+            done = await results(store, ids)
+        assert {(job.state, job.attempt, job.crashes) for job in done} == {(State.SUCCEEDED, 0, 0)}
+        assert "begun anew" in caplog.text
+
+    in_loop(test)
+
+
 def test_a_process_that_somebody_ends_is_a_death(store: Store, tmp_path: Path) -> None:
     async def test() -> None:
         (job,) = submit(store, "apart_die", text(tmp_path / "died", int(signal.SIGTERM)), max_crashes=1)
@@ -246,3 +270,21 @@ def test_a_process_that_somebody_ends_is_a_death(store: Store, tmp_path: Path) -
         assert "killed by signal 15 (SIGTERM)" in lost.error.message
 
     in_loop(test)
+
+
+def test_the_journal_keeps_frames_until_they_are_reported_and_refuses_what_does_not_fit() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(Journal.SIZE)
+        ours, theirs = Journal(file.fileno()), Journal(file.fileno())
+        assert not ours
+        assert theirs.add(b"one")
+        assert theirs.add(b"two")
+        assert ours.read() == b"onetwo"
+        assert not theirs.add(b"x" * Journal.SIZE)
+        assert ours.read() == b"onetwo"
+        theirs.clear()
+        assert not ours
+        assert theirs.add(b"x" * (Journal.SIZE - 8))
+        assert not theirs.add(b"x")
+        ours.close()
+        theirs.close()

@@ -116,6 +116,31 @@ def test_an_isolated_function_that_will_not_stop_is_killed_with_all_that_it_star
     in_loop(test)
 
 
+def test_stopping_a_job_that_lies_ahead_of_a_process_does_no_harm_to_the_one_that_runs(
+    store: Store, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        began, gate = tmp_path / "began", tmp_path / "gate"
+        warm = submit(store, "apart_add", *["[1,1]"] * 500)
+        async with apart_working(store, 1, grace=0.2) as worker:
+            await results(store, warm)
+            (long,) = submit(store, "apart_wait", text(began, gate))
+            mates = submit(store, "apart_touch", *[text(tmp_path / "touched")] * 5)
+            await auntil(lambda: bool(apart.lines(began)), "it runs")
+            store.cancel(mates)
+            worker.wake()
+            cancelled = await results(store, mates)
+            await asyncio.sleep(0.5)  # longer than the grace
+            assert info(store, long).state is State.RUNNING
+            gate.touch()
+            (done,) = await results(store, [long])
+        assert {job.state for job in cancelled} == {State.CANCELLED}
+        assert apart.lines(tmp_path / "touched") == []
+        assert (done.state, done.crashes) == (State.SUCCEEDED, 0)
+
+    in_loop(test)
+
+
 def test_what_is_claimed_and_has_not_begun_is_given_back_and_ends_as_cancelled(store: Store) -> None:
     async def test() -> None:
         (first,) = submit(store, "hold", '["a"]')

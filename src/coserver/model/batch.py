@@ -12,8 +12,8 @@ from one finish to the next while the queue's jobs keep the worker busy.
              its way.
 
 Better jobs may have come to the store since a worker claimed what it holds. So no job at hand begins, unless it is of
-the highest priority, when the last look at the store is older than `FRESH`: first the worker looks again, for one job
-more if it has no room. While short jobs flow, looks are more frequent than that anyway.
+the highest priority, when the last look at the store is older than `fresh_for`: first the worker looks again, for one
+job more if it has no room. While short jobs flow, looks are more frequent than that anyway.
 
 The pace follows a slowdown at once and a speed-up by halves, so one quick job among slow ones does not fill the
 worker's hands.
@@ -41,7 +41,7 @@ FLUSH = 0.005
 """Longest time that a finish waits for company."""
 
 FRESH = 0.01
-"""Longest time after a look at the store in which jobs at hand begin."""
+"""Time after a look at the store in which jobs at hand begin, unless looks themselves take longer."""
 
 UNSTARTED = 0.1
 """A job that was claimed and has not begun after this time goes back."""
@@ -65,6 +65,12 @@ def ahead(pace: float, *, still: float) -> int:
     return min(CAP, int(WORTH / per_job))
 
 
+def fresh_for(trip: float) -> float:
+    """Return for how long after a look jobs at hand may begin; `trip`: how long that look took. Where the store is far
+    away, waiting for each look would leave the worker idle."""
+    return max(FRESH, 3 * trip)
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a lane sees.
@@ -72,8 +78,9 @@ class View:
     `room`: jobs that could be taken from queues that may have some, `spare`: from queues known to be empty; both 0
     while paused or leaving. `batch`: a full load of those that may have some. `at_hand`: jobs claimed and not begun,
     `running`: begun. `done`: outcomes not yet recorded, the oldest for `done_for` seconds; `urgent`: some must not
-    wait. `stale`: a job at hand must not begin before another look. `short_for`: seconds since a claim came back short of what was asked, infinite when it came back empty.
-    `parked`: the store knows that we sleep. `main`: this is the main lane. `others`: other lanes on their way.
+    wait. `stale`: a job at hand must not begin before another look. `short_for`: seconds since a claim came back short
+    of what was asked, infinite when it came back empty. `parked`: the store knows that we sleep. `main`: this is the
+    main lane. `others`: other lanes on their way.
     """
 
     room: int

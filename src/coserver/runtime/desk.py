@@ -68,11 +68,13 @@ def _nobody() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a lane takes along: outcomes to record, and what to claim; whether that is because jobs at hand are stale."""
+    """What a lane takes along: outcomes to record, and what to claim; whether that is because jobs at hand are stale,
+    and when it sets out."""
 
     done: list[Outcome]
     want: Want
     stale: bool = False
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Desk:
         self._countdown = _NEVER
         self._flying = 0
         self._short_at = -inf
-        self._looked_at = -inf
+        self._fresh_until = -inf
         self._stale = False
         self._parked = False
         self._came_before_park = 0
@@ -217,7 +219,7 @@ class Desk:
             done=len(self._done),
             done_for=now - self._done_since if self._done else 0.0,
             urgent=self._urgent,
-            stale=self._stale and not self._closed(),
+            stale=self._stale and not (self._closed() or self._suspects),
             short_for=now - self._short_at,
             parked=self._parked,
             main=main,
@@ -248,7 +250,7 @@ class Desk:
                     pairs += offered
         limit = go.limit if pairs else 0
         self._reserved += limit
-        return Load(done, Want(limit, pairs, rooms), self._stale)
+        return Load(done, Want(limit, pairs, rooms), self._stale, now)
 
     def settle(
         self,
@@ -276,7 +278,7 @@ class Desk:
             for queue in brought:
                 self._lines[queue].order()
             if load.want.limit or load.stale:
-                self._looked_at = now
+                self._fresh_until = now + batch.fresh_for(now - load.at)
                 self._stale = False
             # A suspect comes alone, however many wait behind it.
             if load.want.limit and len(claimed) < load.want.limit and not any(row.crashes for row in claimed):
@@ -444,7 +446,7 @@ class Desk:
         """Hand out what slots allow; return who has to be roused, _FOR_LOOP and _FOR_CHILDREN."""
         wanted = 0
         out_of, most = self._out_of, self._most
-        fresh = now - self._looked_at <= batch.FRESH
+        fresh = now <= self._fresh_until
         while self._waiting and self._out < self._concurrency and not self._alone:
             best: deque[Job] | None = None
             for line in self._lines.values():
@@ -486,7 +488,7 @@ class Desk:
 
     def _must_look(self, job: Job, now: float) -> bool:
         """Whether a better job may have come since the last look, so that a lane has to look before this one begins."""
-        if job.claimed.priority <= Priority.HIGH or now - self._looked_at <= batch.FRESH:
+        if job.claimed.priority <= Priority.HIGH or now <= self._fresh_until:
             return False
         if self._suspects or self._closed():  # nothing is claimed just now
             return False

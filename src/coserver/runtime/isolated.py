@@ -126,8 +126,8 @@ class _Child:
         self.recalled = False
         self.worn = False
         self.measured = now
-        self.halted: Job | None = None
-        self.kill_at = inf
+        self.halted: dict[int, float] = {}
+        """jobs that it was told to stop and has not told the end of, with the time at which it is killed for it"""
 
     def old_at(self) -> float:
         """When the first of those that lie ahead has waited for too long."""
@@ -138,7 +138,7 @@ class _Child:
     @property
     def free(self) -> bool:
         """Whether it can be given a turn."""
-        return self.ready and not self.jobs and self.halted is None and not self.worn
+        return self.ready and not self.jobs and not self.worn
 
 
 class Isolated:
@@ -208,19 +208,35 @@ class Isolated:
         self._selector.register(self._bell.receiver, selectors.EVENT_READ, self._hear_bell)
         try:
             while not self._over:
-                self._bell.arm()
-                now = time.monotonic()
-                self._assign(now)
-                self._stop_jobs(now)
-                self._look(now)
-                if self._dropping:
-                    self._drop_jobs()
-                for key, _ in self._selector.select(self._patience(time.monotonic())):
-                    key.data()
-        except Exception:
-            log.exception("the processes of isolated jobs are served no more")
+                try:
+                    self._turn()
+                except Exception:
+                    log.exception(
+                        "cannot serve the processes of isolated jobs; they are ended and begun anew"
+                    )
+                    self._begin_anew()
         finally:
             self._end_all()
+
+    def _turn(self) -> None:
+        self._bell.arm()
+        now = time.monotonic()
+        self._assign(now)
+        self._stop_jobs(now)
+        self._look(now)
+        if self._dropping:
+            self._drop_jobs()
+        for key, _ in self._selector.select(self._patience(time.monotonic())):
+            key.data()
+
+    def _begin_anew(self) -> None:
+        """Something happened that nobody foresaw: in doubt, give everything back and have no process."""
+        left = [job for child in self._children for job in child.jobs.values()]
+        self._end_all()
+        now = time.monotonic()
+        for job in left:
+            self._desk.finish(job, Release(job.claimed.id, job.claimed.claim), now, in_loop=False)
+        self._misstarted(now)
 
     def _hear_bell(self) -> None:
         self._bell.wait(0.0)
@@ -229,7 +245,7 @@ class Isolated:
         """Seconds until the thread has to look by itself."""
         until = inf
         for child in self._children:
-            until = min(until, child.kill_at)
+            until = min([until, *child.halted.values()])
             if len(child.jobs) > 1 and not child.recalled:
                 until = min(until, child.old_at())
         if self._turns and now < self._start_at:
@@ -269,7 +285,7 @@ class Isolated:
     def _feed(self, child: _Child, now: float) -> None:
         """Let a process have enough ahead."""
         turn = child.turn
-        if turn is None or child.halted is not None or child.recalled or self._worn(child, now):
+        if turn is None or child.halted or child.recalled or self._worn(child, now):
             return
         ahead = batch.ahead(child.pace, still=now - child.moved)
         missing = 1 + ahead - len(child.jobs)
@@ -341,6 +357,8 @@ class Isolated:
     # Hearing --------------------------------------------------------------------------------------------------
 
     def _converse(self, child: _Child) -> None:
+        if child not in self._children:
+            return  # it was buried in this very turn
         if child.unsent:
             self._send(child)
         if self._read(child) is False and child.pidfd is None:
@@ -411,11 +429,10 @@ class Isolated:
         turn = child.turn
         for outcome in outcomes:
             sent_at = child.sent_at.get(outcome.id, 0)
+            child.worn |= outcome.id in child.halted  # it ends now, or was told too late
             job = self._out_of_hands(child, outcome.id)
             if job is None:
                 continue
-            if job is child.halted:
-                child.kill_at = inf  # it ends by itself now
             if job.stop is Stop.TIMEOUT and isinstance(outcome, Cancelled):
                 outcome = self._late(job, sent_at)
             attempt.tell(job.claimed, outcome)
@@ -431,6 +448,7 @@ class Isolated:
 
     def _out_of_hands(self, child: _Child, id: int) -> Job | None:
         child.sent_at.pop(id, None)
+        child.halted.pop(id, None)
         job = child.jobs.pop(id, None)
         if not child.jobs:
             child.turn = None
@@ -446,9 +464,8 @@ class Isolated:
         while self._stops:
             job = self._stops.popleft()
             for child in self._children:
-                if child.jobs.get(job.claimed.id) is job and child.halted is not job:
-                    child.halted = job
-                    child.kill_at = now + self._isolation.grace
+                if child.jobs.get(job.claimed.id) is job and job.claimed.id not in child.halted:
+                    child.halted[job.claimed.id] = now + self._isolation.grace
                     self._say(child, encode(Halt(job.claimed.id)))
 
     def _look(self, now: float) -> None:
@@ -456,9 +473,15 @@ class Isolated:
         all_back = self._recalls != self._desk.recalls
         self._recalls = self._desk.recalls
         for child in self._children:
-            if now >= child.kill_at:
-                child.kill_at = inf
-                _kill(child)
+            for number, kill_at in list(child.halted.items()):
+                if now < kill_at:
+                    continue
+                claimed = child.jobs[number].claimed
+                if self._started.noted(claimed.id, claimed.claim):
+                    child.halted[number] = inf
+                    _kill(child)
+                else:  # it is another job that lets nobody speak, and that is none of its faults
+                    child.halted[number] = now + self._isolation.grace
             if len(child.jobs) > 1 and not child.recalled and (all_back or now >= child.old_at()):
                 child.recalled = True
                 self._say(child, encode(Recall()))
@@ -535,6 +558,8 @@ class Isolated:
 
     def _pass_on(self, child: _Child, pipe: IO[bytes], fd: int) -> bool:
         """Pass on what a process prints; whether there may be more."""
+        if pipe.closed:
+            return False  # it was buried in this very turn
         try:
             data = os.read(pipe.fileno(), _CHUNK)
         except BlockingIOError:
@@ -585,7 +610,7 @@ class Isolated:
     def _death(self, child: _Child, job: Job, how: str) -> Outcome:
         claimed = job.claimed
         at = child.sent_at[claimed.id]
-        if job is child.halted:
+        if claimed.id in child.halted:
             if job.stop is Stop.TIMEOUT:
                 return self._late(job, at)
             log.warning(
@@ -630,8 +655,11 @@ class Isolated:
                 with suppress(subprocess.TimeoutExpired):
                     # Its group can outlive it, and be killed, only while it is not reaped.
                     _await_end(child, until - time.monotonic())
-            child.journal.close()
-            self._reap(child)
+            try:
+                child.journal.close()
+                self._reap(child)
+            except (OSError, ValueError, KeyError):  # after trouble it may have been half buried already
+                _kill(child)
         self._children.clear()
 
 
