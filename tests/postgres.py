@@ -18,6 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -41,6 +42,10 @@ def _wheel() -> Path:
 def _end_with_parent() -> None:
     if os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Server:
@@ -160,6 +165,18 @@ class Server:
                 self._process.send_signal(how)
             self._process.wait(30)
             self._process = None
+
+    def crash(self) -> None:
+        """Kill every process of the server at once, as a failing machine would."""
+        if self._process is None:
+            return
+        # Stopped first, it can neither start further sessions nor see its children die.
+        self._process.send_signal(signal.SIGSTOP)
+        for pid in (*_children(self._process.pid), self._process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(30)
+        self._process = None
 
     def close(self) -> None:
         """Stop the server and remove all that it had."""
