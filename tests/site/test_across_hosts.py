@@ -152,7 +152,9 @@ def test_n11_ten_jobs_of_a_killed_worker_run_again_on_its_host_within_100_ms(
     site = hosts.up("one", store_url, room=10, more=LARGE)
     took: list[float] = []
     with Client(store_url) as client:
-        while len(took) < 3 and min(took, default=1.0) >= 0.1:
+        for _ in range(6):
+            if len(took) == 3 or min(took, default=1.0) < 0.1:
+                break
             hosts.notes.unlink(missing_ok=True)
             site.run("stop", "large")
             jobs = [client.submit("work:nap", [number, 2.0]) for number in range(10)]
@@ -161,9 +163,12 @@ def test_n11_ten_jobs_of_a_killed_worker_run_again_on_its_host_within_100_ms(
             site.run("start", "large")
             jobs += [client.submit("work:nap", [number, 2.0]) for number in range(10, 100)]
             until(lambda: len(hosts.noted("begun")) == 100, "all run")
+            late = bool(hosts.noted("ended"))  # the start took longer than the jobs
             killed = time.monotonic()
             os.kill(pid, signal.SIGKILL)
             until(lambda: drained(client), "all end")
+            if late:
+                continue
             again = [at[1] - killed for at in hosts.noted("begun").values() if len(at) == 2]
             assert len(again) == 10
             assert Counter(job.info().crashes for job in jobs) == {0: 90, 1: 10}
@@ -176,21 +181,20 @@ def test_j11_ten_jobs_of_a_host_that_vanished_run_again_on_another_within_10_s(
 ) -> None:
     """Nothing but defaults: node, keeper and worker are gone at once, and nobody is left to say so."""
     one = hosts.up("one", postgres_url, room=10)
+    hosts.up("two", postgres_url, room=90)
     with Client(postgres_url) as client:
-        jobs = [client.submit("work:nap", [number, 2.0]) for number in range(10)]
-        until(lambda: len(hosts.noted("begun")) == 10, "one worker holds ten")
-        hosts.up("two", postgres_url)
-        jobs += [client.submit("work:nap", [number, 2.0]) for number in range(10, 100)]
-        until(lambda: len(hosts.noted("begun")) == 100, "all run")
+        jobs = [client.submit("work:nap", [number, 2.0]) for number in range(100)]
+        until(lambda: len(hosts.noted("begun", "one")) == 10, "one worker holds ten")
         gone = vanish(one)
         until(lambda: drained(client), "all end")
         again = [at[1] - gone for at in hosts.noted("begun").values() if len(at) == 2]
         assert len(again) == 10
-        assert max(again) < 10
+        assert max(again) < 10, again
         assert Counter(job.info().crashes for job in jobs) == {0: 90, 1: 10}
     assert set(ends(postgres_url).values()) == {1}
 
 
+@pytest.mark.soak
 def test_nobody_is_dead_because_the_network_was_away_for_longer_than_a_lease(
     hosts: Hosts, postgres_url: str
 ) -> None:
@@ -256,21 +260,21 @@ def test_a_database_that_is_restarted_or_crashes_loses_doubles_and_ends_nothing(
     sites = [hosts.up("one", url, room=10), hosts.up("two", url, room=10)]
     pids = [site.pids() for site in sites]
     with Client(url) as client:
-        for number in range(200):
-            client.submit("work:nap", [number, number % 20 / 10])
+        for number in range(120):
+            client.submit("work:nap", [number, number % 12 / 10])
     for how in (signal.SIGINT, signal.SIGQUIT):
         enough = len(hosts.noted("ended")) + 10
         while len(hosts.noted("ended")) < enough:
             time.sleep(0.01)
         server.stop(how)
         used = [cpu(site) for site in sites]
-        time.sleep(2)
+        time.sleep(1)
         spent = [cpu(site) - before for site, before in zip(sites, used, strict=True)]
-        assert max(spent) < 1, spent
+        assert max(spent) < 0.7, spent
         server.start()
     with Client(url) as client:
         until(lambda: drained(client), "all end")
-        assert len(ends(url)) == 200
+        assert len(ends(url)) == 120
         assert {info.crashes for info in client.jobs(limit=500)} == {0}
     assert [site.pids() for site in sites] == pids
     assert set(ends(url).values()) == {1}
