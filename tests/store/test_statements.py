@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 import pytest
@@ -69,7 +70,7 @@ def test_every_file_is_one_statement_that_begins_with_its_purpose(dialect: Diale
         text = (files("coserver.store") / "sql" / dialect / f"{name}.sql").read_text("utf-8")
         assert text.startswith("-- "), name
         assert statement(dialect, name), name
-        assert ";" not in statement(dialect, name), name
+        assert ";" not in re.sub("'[^']*'", "''", statement(dialect, name)), name
 
 
 def test_every_statement_is_used() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,41 @@ def test_ids_come_in_the_order_of_the_jobs_and_grow(store: Store) -> None:
     assert first == sorted(set(first))
     assert second[0] > first[-1]
     assert [store.job(number).args for number in first] == [f"[{n}]" for n in range(5)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"queue": None},
+        {"queue": "slow", "priority": Priority.LOW, "max_crashes": 1, "options": '{"retries":3}'},
+        {"delay": 3_600_000_000},
+        {"run_at": 4_000_000_000_000_000},
+        {"run_at": 1},
+    ],
+)
+def test_jobs_that_are_alike_are_stored_as_each_would_be_alone(store: Store, said: dict[str, Any]) -> None:
+    texts = ["[]", '["é 😀 \\" \\\\ \\n"]', '{"a":{"b":[null,1.5]}}', f'["{"x" * INLINE}"]']
+    for some in (texts[:3], texts):  # alike, and not quite, for one is large
+        together = store.submit([job(args=text, **said) for text in some])
+        alone = [store.submit([job(args=text, **said)])[0] for text in some]
+        assert together == sorted(together)
+        for first, second, text in zip(together, alone, some, strict=True):
+            one, other = store.job(first), store.job(second)
+            assert one is not None
+            assert other is not None
+            assert one.args == text
+            same = {"id": 0, "created_at": 0, **({"run_at": 0} if "delay" in said else {})}
+            assert replace(one, **same) == replace(other, **same)
+
+
+def test_very_many_jobs_at_once_keep_their_order(store: Store) -> None:
+    ids = store.submit([job(args=f"[{n}]") for n in range(12_000)])
+    assert ids == sorted(set(ids))
+    for place in (0, 4_999, 5_000, 11_999):
+        info = store.job(ids[place])
+        assert info is not None
+        assert info.args == f"[{place}]"
 
 
 def test_submitting_nothing_stores_nothing(store: Store) -> None:

@@ -88,11 +88,12 @@ class _Patience:
     silent = 0.0  # the moment of the last call that was given up
 
 
-class _Connection(psycopg.Connection[Row]):
-    """Waits for an answer no longer than `answer` seconds (None: for ever)."""
+class PatientConnection(psycopg.Connection[Row]):
+    """Waits for an answer no longer than `answer` seconds (None: for ever). `prepared`: see `round_trip`."""
 
     answer: float | None = None
     patience = _Patience()
+    prepared: set[bytes]
 
     def wait(self, gen: Generator[Any, Any, Any], *rest: Any, **more: Any) -> Any:
         if self.answer is not None:
@@ -130,7 +131,7 @@ class Pool:
         self._url = url
         self.shown = shown
         self._lock = threading.Lock()
-        self._idle: list[_Connection] = []
+        self._idle: list[PatientConnection] = []
         self._patience = _Patience()
         self._closed = False
         watch_forks(self)
@@ -143,7 +144,7 @@ class Pool:
         self._lock, self._idle = threading.Lock(), []
 
     @contextmanager
-    def connection(self, answer: float | None = ANSWER) -> Iterator[Connection]:
+    def connection(self, answer: float | None = ANSWER) -> Iterator[PatientConnection]:
         """Lend a connection whose calls wait `answer` seconds for their answers (None: for ever); every error of the
         driver comes out as StoreUnavailable, or as StoreRefused if it is about what the server was told."""
         connection = self._take()
@@ -167,18 +168,18 @@ class Pool:
             raise
         self._give(connection)
 
-    def connect(self) -> _Connection:
+    def connect(self) -> PatientConnection:
         """Open a connection that the caller owns. It waits SHORTLY for its answers."""
         try:
             given = conninfo.conninfo_to_dict(self._url)
             for key, value in _CONNECTING.items():
                 given.setdefault(key, value)
-            opened = _Connection.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
+            opened = PatientConnection.connect(**given, autocommit=True, cursor_factory=psycopg.RawCursor)  # type: ignore[arg-type]
         except psycopg.Error as error:
             if isinstance(error, _SILENCE):
                 self._patience.silent = time.monotonic()
             raise self.unavailable(error, "open") from error
-        opened.answer, opened.patience = SHORTLY, self._patience
+        opened.answer, opened.patience, opened.prepared = SHORTLY, self._patience, set()
         opened.prepare_threshold = 0
         opened.prepared_max = 200
         try:
@@ -203,7 +204,7 @@ class Pool:
         text = _tail(" ".join(str(error).split()))
         return StoreRefused(f"cannot record in the store {self.shown}: {text}; see what its tables allow")
 
-    def _take(self) -> _Connection:
+    def _take(self) -> PatientConnection:
         if self._closed:
             raise StoreUnavailable(f"cannot use the store {self.shown}: it was closed; open it anew")
         with self._lock:
@@ -211,7 +212,7 @@ class Pool:
                 return self._idle.pop()
         return self.connect()
 
-    def _give(self, connection: _Connection) -> None:
+    def _give(self, connection: PatientConnection) -> None:
         with self._lock:
             if not self._closed and len(self._idle) < IDLE and not connection.closed:
                 self._idle.append(connection)

@@ -89,7 +89,6 @@ from coserver.store.pool import (
     PostgresSession,
     Row,
     int_array,
-    queue_up,
     run,
     text_array,
 )
@@ -104,6 +103,7 @@ from coserver.store.records import (
     Freed,
     Reject,
     Route,
+    alike,
     below,
     by_place,
     check_limits,
@@ -118,6 +118,7 @@ from coserver.store.records import (
     route,
     sort_outcomes,
 )
+from coserver.store.round_trip import round_trip
 from coserver.store.schema import MIN_PROTOCOL, check_protocol, check_version, least_of, schema_status
 from coserver.store.session import Session
 from coserver.store.statements import migrations
@@ -379,15 +380,10 @@ class PostgresStore:
         name, params = _insertion(jobs)
         with self._pool.connection() as connection:
             self._ready(connection)
-            with connection.pipeline() as pipeline:
-                cursor = connection.cursor(binary=True)
-                queue_up(cursor, name, params)
-                pipeline.sync()
-                queue_up(connection.cursor(), "notify", {})
-            rows = cursor.fetchall()
-            if any(limited for _, limited in rows):
+            rows, _ = round_trip(connection, (name, params), ("notify", {}))
+            if any(limited == b"1" for _, limited in rows):
                 self._rouse(connection, self._admit(connection).ready)
-            return [row[0] for row in rows]
+            return sorted(int(number or 0) for number, _ in rows)
 
     def submit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
         plain = check_new(jobs)
@@ -829,7 +825,7 @@ class PostgresStore:
 def _submit_within(execute: Execute, *, jobs: Sequence[NewJob], plain: bool) -> list[int]:
     """Store jobs in somebody else's transaction. Limits let them in after its commit: their gates are in it."""
     if plain:
-        ids = [row[0] for row in call(execute, *_insertion(jobs))]
+        ids = sorted(row[0] for row in call(execute, *_insertion(jobs)))
     else:
         ids, _ = beginnings.submit(ForeignSession(execute), jobs)
     call(execute, "notify_within", {})
@@ -902,11 +898,12 @@ def _pairs(want: Want) -> dict[str, str]:
 
 def _insertion(jobs: Sequence[NewJob]) -> tuple[str, dict[str, Any]]:
     """The statement that stores these jobs, and its parameters: for `insert` one array per column."""
-    if len(jobs) == 1 and jobs[0].queue is not None and len(jobs[0].args) <= INLINE:
-        [job] = jobs
-        return "insert_one", {
+    if alike(jobs):
+        job = jobs[0]
+        one = len(jobs) == 1 and job.queue is not None
+        return "insert_one" if one else "insert_alike", {
             "task": job.task,
-            "args": job.args,
+            "args": job.args if one else text_array([job.args for job in jobs]),
             "options": job.options,
             "priority": int(job.priority),
             "max_crashes": job.max_crashes,

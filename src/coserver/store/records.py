@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -54,6 +54,7 @@ IDS = range(-(2**63), 2**63)
 by_place = itemgetter(7, 10)
 """The order of claimed rows: priority, then place in line."""
 
+_likeness = attrgetter("task", "queue", "priority", "max_crashes", "run_at", "delay", "options")
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}").fullmatch
 _encode = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(Error).decode
@@ -340,6 +341,11 @@ def _check_rest(job: NewJob, place: int) -> None:
                 f"cannot submit {job.task}: it is to wait for number {edge.job} of this submit, but is number {place} "
                 "itself; put parents before their children"
             )
+
+
+def alike(jobs: Sequence[NewJob]) -> bool:
+    """Whether plain jobs, at least one, differ in nothing but their arguments, none of which is large."""
+    return len(set(map(_likeness, jobs))) == 1 and max(len(job.args) for job in jobs) <= INLINE
 
 
 def due_at(job: NewJob, now: int) -> int | None:

@@ -69,6 +69,7 @@ from coserver.store.records import (
     Batch,
     Freed,
     Reject,
+    alike,
     below,
     by_place,
     check_limits,
@@ -111,6 +112,24 @@ class _General(list[NewJob]):
 def _checked(jobs: Sequence[NewJob]) -> Sequence[NewJob]:
     """The jobs, marked if some of them need more than the fast path. Raises as `check_new`."""
     return jobs if check_new(jobs) else _General(jobs)
+
+
+def _columns(job: NewJob, now: int, queues: dict[str, str]) -> Row:
+    """What the statement `insert` stores of a plain job, but for its id. `queues`: those of tasks by their names."""
+    queue = job.queue if job.queue is not None else queues.get(job.task)
+    due = due_at(job, now)
+    state = State.NEW if queue is None else State.QUEUED if due is None else State.SCHEDULED
+    return (
+        int(state),
+        int(job.priority),
+        job.max_crashes,
+        now,
+        due,
+        queue,
+        job.task,
+        job.args if len(job.args) <= INLINE else None,
+        job.options,
+    )
 
 
 def _sql(name: str) -> str:
@@ -187,10 +206,16 @@ class SQLiteStore:
         def body(database: Database) -> tuple[list[list[int]], list[str]]:
             now = self._clock.wall()
             limited = rules.queues(SQLiteSession(database, now))
-            ids = [self._insert(database, jobs, limited) for jobs in submissions]
-            if limited or any(isinstance(jobs, _General) for jobs in submissions):
+            everything = [job for jobs in submissions for job in jobs]
+            if any(isinstance(jobs, _General) for jobs in submissions):
+                ids = [self._insert(database, jobs, limited) for jobs in submissions]
                 rules.settle(SQLiteSession(database, now))
-            return ids, self._whom(database, [job for jobs in submissions for job in jobs])
+            else:
+                numbers = iter(self._insert(database, everything, limited))
+                ids = [list(islice(numbers, len(jobs))) for jobs in submissions]
+                if limited:
+                    rules.settle(SQLiteSession(database, now))
+            return ids, self._whom(database, everything)
 
         ids, wake = self._file.write(body)
         rouse(wake)
@@ -205,37 +230,56 @@ class SQLiteStore:
         queues: dict[str, str] = (
             dict(database.all(_sql("task_queues"), {"names": dumps(list(open_tasks))})) if open_tasks else {}
         )
-        rows: list[Row] = []
-        blobs: list[Row] = []
-        for number, job in enumerate(jobs, first):
-            queue = job.queue if job.queue is not None else queues.get(job.task)
-            due = due_at(job, now)
-            state = State.NEW if queue is None else State.QUEUED if due is None else State.SCHEDULED
-            args: str | None = job.args
-            if len(job.args) > INLINE:
-                blobs.append((number, job.args))
-                args = None
-            rows.append(
-                (
-                    number,
-                    int(state),
-                    int(job.priority),
-                    job.max_crashes,
-                    now,
-                    due,
-                    queue,
-                    job.task,
-                    args,
-                    job.options,
-                )
-            )
-        database.many(_sql("insert"), rows)
-        if blobs:
-            database.many(_sql("insert_blob"), blobs)
-        if limited:
-            enter = [row[0] for row in rows if row[1] == State.QUEUED and row[6] in limited]
+        if len(jobs) > 1 and alike(jobs):
+            enter = self._insert_alike(database, jobs, first, now, queues, limited)
+        else:
+            enter = self._insert_each(database, jobs, first, now, queues, limited)
+        if enter:
             rules.enter(SQLiteSession(database, now), enter, keep_places=True)
         return list(range(first, first + len(jobs)))
+
+    def _insert_each(
+        self,
+        database: Database,
+        jobs: Sequence[NewJob],
+        first: int,
+        now: int,
+        queues: dict[str, str],
+        limited: set[str],
+    ) -> list[int]:
+        """Store plain jobs under the ids from `first` on; return those that have to be let into their queues."""
+        rows = [(number, *_columns(job, now, queues)) for number, job in enumerate(jobs, first)]
+        database.many(_sql("insert"), rows)
+        blobs = [(row[0], job.args) for row, job in zip(rows, jobs, strict=True) if row[8] is None]
+        if blobs:
+            database.many(_sql("insert_blob"), blobs)
+        return [row[0] for row in rows if row[1] == State.QUEUED and row[6] in limited]
+
+    def _insert_alike(
+        self,
+        database: Database,
+        jobs: Sequence[NewJob],
+        first: int,
+        now: int,
+        queues: dict[str, str],
+        limited: set[str],
+    ) -> list[int]:
+        """As `_insert_each`, for jobs that are `alike`."""
+        state, priority, max_crashes, now, due, queue, task, _, options = _columns(jobs[0], now, queues)
+        row = {
+            "state": state,
+            "priority": priority,
+            "max_crashes": max_crashes,
+            "now": now,
+            "run_at": due,
+            "queue": queue,
+            "task": task,
+            "options": options,
+        }
+        for begin in range(0, len(jobs), GROUP):
+            args = json_text([job.args for job in jobs[begin : begin + GROUP]])
+            database.all(_sql("insert_alike"), {**row, "first": first + begin, "args": args})
+        return list(range(first, first + len(jobs))) if state == State.QUEUED and queue in limited else []
 
     def _line(self, database: Database, n: int) -> int:
         """Take `n` places in line; return the number before the first of them."""
