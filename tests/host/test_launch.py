@@ -64,7 +64,10 @@ def test_the_lock_is_free_again_and_the_directory_private(tmp_path: Path) -> Non
 
 def test_a_state_directory_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CoserverError, match=r"cannot use the state directory .*mend"):
+    with pytest.raises(
+        CoserverError,
+        match=r"cannot use the state directory .*: there is a file in its place; move that away",
+    ):
         take_lock(tmp_path / "file" / "state")
 
 

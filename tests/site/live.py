@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+
+import apsw
 
 T = TypeVar("T")
 
@@ -149,11 +150,13 @@ class LiveSite:
         return b"".join(path.read_bytes() for path in [*older, current] if path.exists())
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask the store with the standard library's SQLite; only for reading while the site is up."""
-        with sqlite3.connect(self.store, timeout=30) as connection:
-            found = connection.execute(statement, values).fetchall()
-        connection.close()
-        return found
+        """Ask the store, by the library by which a `Client` of this process has it open."""
+        connection = apsw.Connection(str(self.store))
+        connection.set_busy_timeout(30_000)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
 
     def end(self) -> None:
         """Leave nothing behind, whatever the test did."""

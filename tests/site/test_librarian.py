@@ -91,7 +91,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
     """Yield the path of each value of a status, as the reference writes it."""
     if path == "jobs":
         yield "jobs.STATE"
-    elif path == "services[].held_stopped":
+    elif path in ("services[].held_stopped", "unserved"):
         yield f"{path}[]"
     elif isinstance(value, dict):
         for name, inner in value.items():

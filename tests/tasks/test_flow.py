@@ -15,7 +15,7 @@ from tests.tasks.conftest import Kept
 
 @pytest.fixture
 def add() -> Task[[int, int], int]:
-    @task(name="add")
+    @task(name="flow:add")
     def add(a: int, b: int = 1) -> int:
         return a + b
 
@@ -24,7 +24,7 @@ def add() -> Task[[int, int], int]:
 
 @pytest.fixture
 def tell() -> Task[[object], None]:
-    @task(name="tell", queue="mail")
+    @task(name="flow:tell", queue="mail")
     def tell(what: object) -> None: ...
 
     return tell
@@ -98,7 +98,7 @@ def test_a_bare_task_that_cannot_take_a_result_is_refused_before_anything_is_sto
 
 
 def test_a_bare_task_at_the_beginning_is_called_with_nothing(add: Task[[int, int], int], kept: Kept) -> None:
-    with using(kept), pytest.raises(InvalidArguments, match="add"):
+    with using(kept), pytest.raises(InvalidArguments, match="flow:add"):
         chain(add).submit()
 
 
