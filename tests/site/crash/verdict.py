@@ -230,7 +230,8 @@ def _ends_are_explained(
                 if unfit and number not in ledger.retried:
                     yield f"{told} its parents ended otherwise: {parents[number]}"
             case State.FAILED:
-                if row["task"] not in MAY_FAIL:
+                put_back = number in ledger.retried and unfit  # it ran without what it was to take
+                if row["task"] not in MAY_FAIL and not put_back:
                     yield f"{told} nothing in it fails: {row['error']}"
             case State.CANCELLED:
                 if number not in ledger.cancelled and not unfit and not _inner(row):
