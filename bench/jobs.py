@@ -23,6 +23,13 @@ def noop_plain(number: int) -> int:
     return number
 
 
+@task(retries=3, isolate=True)
+def noop_isolated(number: int) -> int:
+    """The same in a process beside the worker."""
+    mark(number)
+    return number
+
+
 @task(retries=3)
 async def sleep2(number: int) -> None:
     """Take two seconds."""

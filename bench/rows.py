@@ -83,6 +83,7 @@ DRAIN = Row("drain, 1 process", "drain", aims=_both(at_least(60_000), at_least(4
 DRAIN_2 = Row("drain, 2 processes", "drain ×2", aims=_both(share_of("drain, 1 process", 0.5, least=30_000)))
 SHARE = Row("drain, 2 processes: smaller share", "share", PERCENT, _both(at_least(30)))
 THREADS = Row("drain, plain functions in threads", "threads", RATE, _both(at_least(25_000)), DRAIN.name)
+ISOLATED = Row("drain, isolated functions", "isolated", RATE, _both(at_least(25_000)), DRAIN.name)
 AMONG_QUEUED = Row("drain, many more queued", "queued", RATE, _both(share_of(DRAIN.name, 0.8)), DRAIN.name)
 AMONG_SCHEDULED = Row(
     "drain, many scheduled beside", "scheduled", RATE, _both(share_of(DRAIN.name, 0.8)), DRAIN.name
@@ -109,7 +110,7 @@ NODE_MEMORY = Row("idle keeper and node, memory (PSS)", "node memory", MB)
 TAKEOVER = Row("kill -9: its 10 jobs run again", "takeover", SECONDS, _both(at_most(0.1)))
 
 ROWS = (
-    DRAIN, DRAIN_2, SHARE, THREADS, AMONG_QUEUED, AMONG_SCHEDULED,
+    DRAIN, DRAIN_2, SHARE, THREADS, ISOLATED, AMONG_QUEUED, AMONG_SCHEDULED,
     SUBMIT, SUBMIT_THREADS, SUBMIT_PROCESSES, SUBMIT_P50, SUBMIT_P99, SUBMIT_MAX, SUBMIT_MANY,
     START_P50, START_P99, REPLY_P50, REPLY_P99,
     IDLE_CPU, MEMORY, RESIDENT, NODE_CPU, NODE_MEMORY, TAKEOVER,

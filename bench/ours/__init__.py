@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import rows
 from bench.databases import Database
-from bench.jobs import noop_plain
+from bench.jobs import noop_isolated, noop_plain
 from bench.ours import crash, drain, idle, submit, wait
 from bench.scenario import Contestant, Scenario, Sizes
 
@@ -16,6 +16,7 @@ def contestant(database: Database, sizes: Sizes) -> Contestant:
         Scenario("drain", (rows.DRAIN,), lambda: drain.drain(database, sizes)),
         Scenario("drain", (rows.DRAIN_2, rows.SHARE), lambda: drain.drain_by_two(database, sizes)),
         Scenario("drain", (rows.THREADS,), lambda: drain.drain(database, sizes, noop_plain)),
+        Scenario("drain", (rows.ISOLATED,), lambda: drain.drain(database, sizes, noop_isolated)),
         Scenario("drain", (rows.AMONG_QUEUED,), backlog.among_queued),
         Scenario("drain", (rows.AMONG_SCHEDULED,), backlog.among_scheduled),
         Scenario("submit", (rows.SUBMIT,), lambda: submit.one_thread(database, sizes)),
