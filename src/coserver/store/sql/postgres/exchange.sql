@@ -77,7 +77,8 @@ WITH told AS MATERIALIZED (
            claimed_at = (date_part('epoch', clock_timestamp()) * 1000000)::bigint,
            unique_key = CASE WHEN j.flags & 8 = 0 THEN j.unique_key END, flags = j.flags & ~8
       FROM picked p WHERE j.id = ANY (ARRAY[p.id]) AND j.state + 0 = 5
-    RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq
+    RETURNING j.id, j.claim, j.task, j.queue, j.args, j.attempt, j.crashes, j.priority, j.created_at, j.options, j.seq,
+              j.flags
 ), awake AS (
     UPDATE coserver_worker SET parked = 0
      WHERE id = %(worker)s::bigint AND parked = 1 AND EXISTS (SELECT 1 FROM claimed)
@@ -106,7 +107,7 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL,
                WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0),
              (SELECT min(at) FROM coserver_gate))
            - (date_part('epoch', now()) * 1000000)::bigint,
-       CASE WHEN %(lazy)s::boolean THEN set_config('synchronous_commit', 'off', true) END,
+       CASE WHEN %(lazy)s::boolean AND NOT EXISTS (SELECT 1 FROM claimed c WHERE c.flags & 4 <> 0) THEN set_config('synchronous_commit', 'off', true) END,
        0
 UNION ALL
 SELECT c.id, c.claim, c.task, c.queue,
