@@ -68,6 +68,84 @@ def test_a_file_that_is_there_is_replaced_only_when_asked_for(sqlite_url: str, t
     assert to.read_bytes().startswith(b"SQLite format 3")
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        "name",
+        "other path",
+        "symlink",
+        "its place",
+        "hard link",
+        "-wal",
+        "-shm",
+        "-journal",
+        "link to -wal",
+        "its symlink",
+    ],
+)
+@pytest.mark.parametrize("force", [True, False])
+def test_the_store_is_never_replaced_by_its_copy_whatever_it_is_called(
+    sqlite_url: str, tmp_path: Path, way: str, force: bool
+) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:"))
+    store = open_store(sqlite_url)
+    [number] = store.submit([NewJob("a", queue="q")])
+    to = tmp_path / "copy.db"
+    url = sqlite_url
+    match way:
+        case "name":
+            to = path
+        case "other path":
+            (tmp_path / "aside").mkdir()
+            to = tmp_path / "aside" / ".." / path.relative_to(tmp_path)
+        case "symlink":
+            to.symlink_to(path)
+        case "its place":
+            (tmp_path / "dir").symlink_to(path.parent)
+            to = tmp_path / "dir" / f"{path.name}-journal"
+        case "hard link":
+            to.hardlink_to(path)
+        case "link to -wal":
+            to.hardlink_to(f"{path}-wal")
+        case "its symlink":
+            (tmp_path / "way.db").symlink_to(path)
+            url, to = f"sqlite:{tmp_path / 'way.db'}", Path(f"{path}-wal")
+        case end:
+            to = Path(f"{path}{end}")
+    try:
+        with pytest.raises(UsageError, match="that is the store itself, or belongs to it; name another file"):
+            backup(url, to, force=force)
+        assert store.submit([NewJob("b", queue="q")])[0] > number
+    finally:
+        store.close()
+    again = open_store(sqlite_url)
+    found = again.job(number)
+    again.close()
+    assert found is not None
+    assert found.task == "a"
+
+
+def test_no_other_database_in_use_is_replaced_nor_what_is_no_file(sqlite_url: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    store = open_store(f"sqlite:{other}")
+    store.migrate()
+    store.submit([NewJob("a")])
+    try:
+        with pytest.raises(
+            UsageError, match=r"other\.db-wal lies beside it, so a database of that name is in use"
+        ):
+            backup(sqlite_url, other, force=True)
+    finally:
+        store.close()
+    backup(sqlite_url, other, force=True)
+    assert list(tmp_path.glob("other.db*")) == [other]
+    with pytest.raises(UsageError, match="it is no regular file; name a file"):
+        backup(sqlite_url, tmp_path, force=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="it is no regular file; name a file"):
+        backup(sqlite_url, tmp_path / "pipe", force=True)
+
+
 def test_a_copy_that_failed_leaves_what_was_there(tmp_path: Path) -> None:
     to = tmp_path / "copy.db"
     to.write_text("precious")

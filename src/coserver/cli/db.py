@@ -67,7 +67,7 @@ def migrate(surroundings: Surroundings) -> None:
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace FILE when there is one.")
+@click.option("--force", is_flag=True, help="Replace FILE when there is one (never the store).")
 @json_option
 @pass_surroundings
 def backup(surroundings: Surroundings, file: Path, force: bool, as_json: bool) -> None:

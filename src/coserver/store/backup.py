@@ -4,6 +4,10 @@ Theory. A copy is worth something only if it is of one moment, whole, and readab
 stand where a good one stood. So it is made beside its place under another name, checked, brought to the disk, and only
 then given its name, in one step.
 
+Nothing, not even `force`, lets it take the name of the store itself (whoever has the store open would go on in a file
+without a name, beside a log that fits neither), of the store's log, or of any database whose log lies beside it: the
+log of the one that was there would be played into the copy.
+
 SQLite copies itself (`VACUUM INTO`): one reading transaction, hence one moment, and nobody who writes waits for it. It
 must be the store's own library that reads the file, because a second one in this process would drop the locks of the
 first (see `driver`); that is also why copying the file by other means is no backup. PostgreSQL's is made by its own
@@ -29,6 +33,8 @@ from coserver.store.sqlite_file import SQLiteFile
 from coserver.store.url import PostgresUrl, SQLiteUrl, parse_url
 
 TABLES = "coserver_*"
+BESIDE = ("-wal", "-shm", "-journal")
+"""What the names of the files end with that SQLite keeps beside a database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,15 @@ class Backup:
 def backup(url: str, to: Path, *, force: bool = False, environ: Mapping[str, str] | None = None) -> Backup:
     """Copy the store at `url` into the file `to`, readable by its owner alone. Blocks for as long as it takes.
 
-    Raises UsageError when there is such a file, unless `force`, StoreUnavailable when the store cannot be read, and
-    BackupFailed when the copy cannot be made or is not whole. `environ` is what pg_dump gets (this process's own).
+    Raises UsageError when there is such a file, unless `force`, and in any case when it is the store, a database in use
+    or no regular file; StoreUnavailable when the store cannot be read, and BackupFailed when the copy cannot be
+    made or is not whole. `environ` is what pg_dump gets (this process's own).
     """
     where = parse_url(url)
     to = to.absolute()
+    if isinstance(where, SQLiteUrl):
+        _refuse_store(Path(where.path).absolute(), to)
+    _refuse_unfit(to)
     if not force and to.exists():
         raise UsageError(
             f"cannot back up to {to}: it exists; name another file, or say --force to replace it"
@@ -61,6 +71,38 @@ def backup(url: str, to: Path, *, force: bool = False, environ: Mapping[str, str
                 _dump_postgres(where, partial, dict(os.environ if environ is None else environ))
         size = partial.stat().st_size
     return Backup(where.masked, size, time.monotonic() - began)
+
+
+def _refuse_store(store: Path, to: Path) -> None:
+    """Refuse the store's own files, under whatever names, and the names at which SQLite would look for them."""
+    theirs = [store, *(store.with_name(store.name + end) for end in BESIDE)]
+    names = {file.name for file in theirs} | {store.resolve().name + end for end in ("", *BESIDE)}
+    if any(_same(to, file) for file in theirs) or (
+        to.name in names and (_same(to.parent, store.parent) or _same(to.parent, store.resolve().parent))
+    ):
+        raise UsageError(
+            f"cannot back up to {to}: that is the store itself, or belongs to it; name another file"
+        )
+
+
+def _refuse_unfit(to: Path) -> None:
+    """Refuse what is no regular file, and the name of a database whose log lies beside it."""
+    if to.exists() and not to.is_file():
+        raise UsageError(f"cannot back up to {to}: it is no regular file; name a file")
+    for log in (to.with_name(to.name + end) for end in ("-wal", "-journal")):
+        if os.path.lexists(log):
+            raise UsageError(
+                f"cannot back up to {to}: {log.name} lies beside it, so a database of that name is in use, or was not "
+                "closed; name another file"
+            )
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both are there and one file, by device and inode."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -79,7 +121,7 @@ def _beside(store: str, to: Path, *, force: bool) -> Iterator[Path]:
         finally:
             for name in (
                 partial,
-                *(partial.with_name(partial.name + end) for end in ("-journal", "-wal", "-shm")),
+                *(partial.with_name(partial.name + end) for end in BESIDE),
             ):
                 with suppress(FileNotFoundError):
                     name.unlink()
