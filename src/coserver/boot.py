@@ -22,7 +22,6 @@ from coserver.control.verbs import Desk
 from coserver.errors import CoserverError
 from coserver.host.keeper_link import KeeperLink
 from coserver.host.log_text import timestamp
-from coserver.model.job import State
 from coserver.runtime import handover
 from coserver.runtime.node import Node
 from coserver.runtime.spawning import Places
@@ -115,11 +114,6 @@ def _make_node(file: Path, profile: str | None, link: KeeperLink, *, attached: b
 
 
 def _upkeep(site: Site, node: Node) -> Upkeep:
-    kept = {
-        State.SUCCEEDED: site.retention.succeeded,
-        State.FAILED: site.retention.failed,
-        State.LOST: site.retention.lost,
-    }
     loop = asyncio.get_running_loop()
 
     def wake() -> None:
@@ -137,7 +131,7 @@ def _upkeep(site: Site, node: Node) -> Upkeep:
         wake=wake,
         lease=LEASE,
         listens=isinstance(parse_url(site.store), PostgresUrl),
-        retention={state: seconds for state, seconds in kept.items() if seconds is not None},
+        retention=site.retention.seconds(),
         rescued=rescued,
         failed=failed,
     )

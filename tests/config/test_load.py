@@ -11,6 +11,7 @@ from coserver.config import ConfigError, load
 from coserver.config.records import StopPolicy
 from coserver.errors import UsageError
 from coserver.model.address import TcpAddress, UnixAddress
+from coserver.model.job import State
 from coserver.model.restart import RestartPolicy
 from tests.config.sites import NOWHERE, Desk
 
@@ -56,6 +57,8 @@ SHOP = """
 
     [retention]
     succeeded = "1d"
+    cancelled = "2h"
+    expired = 60
     """
 
 
@@ -76,6 +79,11 @@ def test_the_example_of_the_design_becomes_records(desk: Desk) -> None:
     assert (site.control.socket, site.control.console) == (here / "run/control.sock", False)
     assert site.retention.succeeded == 86_400.0
     assert site.retention.failed is None
+    assert site.retention.seconds() == {
+        State.SUCCEEDED: 86_400.0,
+        State.CANCELLED: 7_200.0,
+        State.EXPIRED: 60.0,
+    }
     assert list(site.services) == ["web", "redis", "images"]
 
     web = site.services["web"]
@@ -193,7 +201,6 @@ def test_the_error_is_one_of_usage_and_every_problem_has_its_parts(desk: Desk) -
         "[plugin.p]\nuse = 'x:y'",
         "[control]\nconsole = '127.0.0.1:7600'",
         "[control]\nconsole = true",
-        "[retention]\ncancelled = '1d'",
         "[site]\nstore_direct = 'postgresql://x'",
         *(
             f"[service.a]\ncommand = 'a'\n{key}"

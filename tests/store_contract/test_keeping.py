@@ -182,6 +182,17 @@ def test_pruning_goes_by_state_and_age(store: Store, raw: Raw) -> None:
     assert store.tick().pruned == 0
 
 
+def test_what_was_cancelled_or_expired_goes_by_a_retention_of_its_own(store: Store, raw: Raw) -> None:
+    cancelled, expired = store.submit([job(), job(begin_within=1)])
+    store.cancel([cancelled])
+    eventually(lambda: store.tick() and store.jobs(JobFilter(states=(State.EXPIRED,)), limit=1))
+    assert store.tick(retention=[(State.SUCCEEDED, AGE), (State.FAILED, AGE), (State.LOST, AGE)]).pruned == 0
+    assert store.tick(retention=[(State.CANCELLED, AGE)]).pruned == 1
+    assert [info.id for info in store.jobs(JobFilter(), limit=10)] == [expired]
+    assert store.tick(retention=[(State.EXPIRED, AGE)]).pruned == 1
+    assert store.jobs(JobFilter(), limit=10) == []
+
+
 def test_a_tick_says_when_the_next_scheduled_job_is_due(store: Store) -> None:
     assert store.tick().next_due is None
     store.submit([job(delay=600_000_000)])

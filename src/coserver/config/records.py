@@ -41,7 +41,7 @@ from coserver.config.values import (
     check_queue,
 )
 from coserver.model.address import Address
-from coserver.model.job import Limit
+from coserver.model.job import Limit, State
 from coserver.model.restart import RestartPolicy, When
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -540,7 +540,25 @@ class RetentionConfig:
         default_text="kept for ever",
         restart="site",
     )
-    LATER: ClassVar = later(cancelled="cancelling jobs", expired="jobs that expire")
+    cancelled: float | None = key(
+        DURATION,
+        "Jobs that were cancelled, by somebody or since a job failed that they waited for.",
+        default=None,
+        default_text="kept for ever",
+        restart="site",
+    )
+    expired: float | None = key(
+        DURATION,
+        "Jobs that had not begun in time.",
+        default=None,
+        default_text="kept for ever",
+        restart="site",
+    )
+
+    def seconds(self) -> dict[State, float]:
+        """Return those that are not kept for ever."""
+        stated = {state: getattr(self, state.name.lower()) for state in State if state.final}
+        return {state: kept for state, kept in stated.items() if kept is not None}
 
 
 @record
