@@ -68,3 +68,20 @@ def test_a_store_is_backed_up_and_no_file_is_lost_by_it(console: Console, here: 
     (here / "coserver.toml").write_text('[site]\nname = "shop"\nstore = "sqlite:copy.db"\n')
     assert json.loads(console("jobs", "show", number, "--json").out)["task"] == "a:b"
     assert console("db", "backup", "no/copy.db").code == 1
+
+
+def test_a_backup_replaces_nothing_that_is_the_sites_own(console: Console, here: Path) -> None:
+    console("db", "migrate")
+    written = (here / "coserver.toml").read_text()
+    for name, cause in {
+        "site.db": "that is the store itself",
+        "./site.db-wal": "that is the store itself, or belongs to it",
+        ".coserver/node.db": "the node keeps files of its own",
+        "coserver.toml": "it is the site's configuration",
+    }.items():
+        said = console("db", "backup", name, "--force")
+        assert (said.code, said.out) == (2, "")
+        assert "cannot back up to " in said.err
+        assert cause in said.err
+    assert console("db", "status").code == 0
+    assert (here / "coserver.toml").read_text() == written

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from coserver.cli.context import Surroundings, json_option, pass_surroundings, put_json, put_text
 from coserver.cli.table import size
-from coserver.errors import SchemaMismatch
+from coserver.errors import SchemaMismatch, UsageError
 from coserver.store import open_store
+
+if TYPE_CHECKING:
+    from coserver.config import Site
 
 
 @click.group()
@@ -82,6 +86,7 @@ def backup(surroundings: Surroundings, file: Path, force: bool, as_json: bool) -
     """
     from coserver.store.backup import backup as copy
 
+    _refuse_own(surroundings.site, file)
     made = copy(surroundings.site.store, file, force=force)
     if as_json:
         put_json(
@@ -89,3 +94,14 @@ def backup(surroundings: Surroundings, file: Path, force: bool, as_json: bool) -
         )
     else:
         put_text(f"{made.store} is backed up to {file}: {size(made.size)}, checked, in {made.seconds:.1f} s")
+
+
+def _refuse_own(site: Site, file: Path) -> None:
+    """Refuse what the site itself reads or keeps."""
+    to = file.resolve()
+    if to.is_relative_to(site.node.state.resolve()):
+        raise UsageError(
+            f"cannot back up to {file}: the node keeps files of its own in {site.node.state}; name a file elsewhere"
+        )
+    if to in {read.resolve() for read in site.files}:
+        raise UsageError(f"cannot back up to {file}: it is the site's configuration; name another file")
