@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from coserver.tasks.current import current_job
 from coserver.tasks.declaration import task
 from coserver.tasks.retry import Retry
+from tests.runtime import jobs
 
 
 def append(path: str, word: str = "x") -> None:
@@ -116,3 +118,22 @@ def take(of: Any) -> Any:
 @task(name="apart_nap", isolate=True)
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+
+@task(name="apart_throw", isolate=True)
+def throw(error: str, *, later: bool = False) -> None:
+    raise jobs.ERRORS[error]
+
+
+@task(name="apart_throw_async", isolate=True)
+async def throw_async(error: str, *, later: bool = False) -> None:
+    if later:
+        await asyncio.sleep(0.001)
+    raise jobs.ERRORS[error]
+
+
+@task(name="apart_late_and_glad", isolate=True, timeout=0.3)
+def late_and_glad() -> str:
+    with suppress(SystemExit):
+        time.sleep(30)
+    return "in time"

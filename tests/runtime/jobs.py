@@ -246,3 +246,64 @@ def pace_plain(what: str, seconds: float) -> None:
     order.append(what)
     if seconds:
         time.sleep(seconds)
+
+
+class Unspeakable(BaseException):
+    """An error that nothing can be said of."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+ERRORS: dict[str, type[BaseException]] = {
+    error.__name__: error
+    for error in (
+        ValueError,
+        StopIteration,
+        StopAsyncIteration,
+        GeneratorExit,
+        SystemExit,
+        KeyboardInterrupt,
+        asyncio.CancelledError,
+        MemoryError,
+        Unspeakable,
+    )
+}
+
+
+@task(name="throw")
+async def throw(error: str, *, later: bool = False) -> None:
+    if later:
+        await asyncio.sleep(0.001)
+    raise ERRORS[error]
+
+
+@task(name="throw_plain")
+def throw_plain(error: str, *, later: bool = False) -> None:
+    raise ERRORS[error]
+
+
+@task(name="cancel_oneself")
+async def cancel_oneself() -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    current.cancel()
+    await asyncio.sleep(60)
+
+
+@task(name="late_and_glad", timeout=0.1, retries=Retry(1, backoff="1ms..2ms"))
+async def late_and_glad() -> str:
+    ran[current_job().id] += 1
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        pass
+    return "in time"
+
+
+@task(name="late_and_sorry", timeout=0.1)
+async def late_and_sorry() -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise LookupError("while it was cleaning up") from None

@@ -52,6 +52,12 @@ async def nap() -> None:
 @task(name="die")
 async def die() -> None:
     os.kill(os.getpid(), 9)
+
+@task(name="exit_below")
+async def exit_below() -> None:
+    async def below() -> None:
+        raise SystemExit(3)
+    await asyncio.create_task(below())
 """
 
 

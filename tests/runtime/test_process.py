@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,25 @@ def test_jobs_that_do_not_end_within_the_stop_timeout_go_back(home: Path, sqlite
         assert time.monotonic() - asked < 5
     assert info(store, job).state is State.QUEUED
     store.close()
+
+
+def test_an_asyncio_task_of_a_job_that_exits_fails_that_job_alone(home: Path, sqlite_url: str) -> None:
+    with closing(open_store(sqlite_url)) as store:
+        gate, began = home / "gate", home / "began"
+        (mate,) = submit(store, "wait_for", json.dumps([str(gate), str(began)]))
+        with child(home, **working(home, sqlite_url)) as process:
+            until(lambda: size(began) == 1, "the mate runs")
+            (job,) = submit(store, "exit_below", "[]")
+            until(lambda: info(store, job).state.final, "it ended")
+            assert process.process.poll() is None
+            gate.touch()
+            until(lambda: info(store, mate).state.final, "the mate ended")
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+        done = info(store, job)
+        assert done.error is not None
+        assert (done.state, done.crashes, done.error.type) == (State.FAILED, 0, "SystemExit")
+        assert (info(store, mate).state, info(store, mate).attempt) == (State.SUCCEEDED, 1)
 
 
 def test_a_second_term_hurries(home: Path, sqlite_url: str) -> None:

@@ -200,6 +200,35 @@ def test_a_coroutine_that_takes_too_long_fails_and_is_tried_again_by_its_policy(
     in_loop(test)
 
 
+@pytest.mark.parametrize("task", ["late_and_glad", "apart_late_and_glad"])
+def test_who_is_stopped_by_its_timeout_and_returns_all_the_same_took_too_long(
+    store: Store, task: str
+) -> None:
+    async def test() -> None:
+        (job,) = submit(store, task, "[]")
+        async with apart_working(store, 1):
+            (done,) = await results(store, [job])
+        assert (done.state, done.result) == (State.FAILED, None)
+        assert done.error is not None
+        assert done.error.type.endswith("JobTimeout")
+        if task == "late_and_glad":
+            assert jobs.ran[job] == 2
+
+    in_loop(test)
+
+
+def test_what_a_job_raises_after_its_time_is_the_cause_of_what_is_told(store: Store) -> None:
+    async def test() -> None:
+        (job,) = submit(store, "late_and_sorry", "[]")
+        async with working(store):
+            (done,) = await results(store, [job])
+        assert done.error is not None
+        assert done.error.type.endswith("JobTimeout")
+        assert "LookupError: while it was cleaning up" in done.error.traceback
+
+    in_loop(test)
+
+
 def test_a_jobs_own_timeout_is_stronger_than_its_tasks(store: Store) -> None:
     async def test() -> None:
         (job,) = submit(store, "sleep_long", '["a"]', options='{"timeout":0.1}')

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from coserver.errors import UsageError
 from coserver.model.job import NewJob, Priority, State
+from coserver.runtime.isolated import Isolation
 from coserver.runtime.started import read_started
+from coserver.runtime.worker import Worker, WorkerSettings
 from coserver.store.contract import Store
-from tests.runtime import jobs
+from coserver.tasks.registry import registry
+from tests.runtime import apart, jobs  # noqa: F401 - it declares tasks
 from tests.runtime.workers import Faulty, auntil, fresh, in_loop, info, results, submit, until, working
 
 
@@ -145,6 +150,68 @@ def test_a_job_that_exits_fails_and_the_worker_goes_on(store: Store) -> None:
             assert second.result == "2"
 
     in_loop(test)
+
+
+@pytest.mark.parametrize("task", ["throw", "throw_plain", "apart_throw", "apart_throw_async"])
+def test_whatever_a_function_raises_ends_its_job_and_frees_its_slot(store: Store, task: str) -> None:
+    async def test() -> None:
+        given = [(error, later) for error in jobs.ERRORS for later in (False, True)]
+        ids = submit(store, task, *[json.dumps({"error": error, "later": later}) for error, later in given])
+        isolation = Isolation(1, tasks=("tests.runtime.apart",))
+        async with working(store, {"default": 1}, isolation=isolation) as worker:
+            done = await results(store, ids)
+            await auntil(lambda: worker.figures().busy == 0, "its slots are free")
+        for (error, _), job in zip(given, done, strict=True):
+            assert job.state is State.FAILED
+            assert job.error is not None
+            wrapped = error == "StopIteration" and task in ("throw", "apart_throw_async")  # by Python itself
+            assert job.error.type.rpartition(".")[2] == ("RuntimeError" if wrapped else error)
+
+    in_loop(test)
+
+
+def test_a_coroutine_that_cancels_itself_has_failed(store: Store) -> None:
+    async def test() -> None:
+        (job,) = submit(store, "cancel_oneself", "[]")
+        async with working(store):
+            (done,) = await results(store, [job])
+        assert done.state is State.FAILED
+        assert done.error is not None
+        assert done.error.type.endswith("CancelledError")
+
+    in_loop(test)
+
+
+def test_a_coroutine_that_is_closed_because_the_loop_is_gone_leaves_no_outcome(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job,) = submit(store, "sleep_long", '["a"]')
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Worker:
+        tasks = {name: task for name in registry.names() if (task := registry.get(name)) is not None}
+        worker = Worker(store, WorkerSettings(process="test/1", queues={"default": 1}, tasks=tasks))
+        worker.start()
+        await auntil(lambda: jobs.held["a"] == 1, "it runs")
+        return worker
+
+    async def end(worker: Worker, left: asyncio.Task[None]) -> None:
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        await worker.drain(1.0)
+
+    worker = loop.run_until_complete(begin())
+    (running,) = worker._running.values()
+    coroutine = running.get_coro()
+    assert coroutine is not None
+    with pytest.raises(UsageError, match="no job is running here"):  # by its `finally`, which runs nowhere
+        coroutine.close()  # as the interpreter does with those of a loop that is gone
+    assert worker.figures().done == 0
+    assert info(store, job).state is State.RUNNING
+    loop.run_until_complete(end(worker, running))
+    loop.close()
+    assert info(store, job).state is State.QUEUED
+    assert not [record for record in caplog.records if record.name == "coserver.worker"]
 
 
 def test_j3_better_priorities_go_first(store: Store) -> None:

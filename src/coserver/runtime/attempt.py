@@ -3,7 +3,8 @@
 Theory. The three places in which jobs run call their functions in three ways; what comes before and after is the same
 and stands here. A job's arguments are its own text, unless its options say that it takes how the jobs ended that it
 waited for. What a function returned becomes a success, or, when it is the handle of another job, a take-over; what it
-raised is judged by the task's policy (`tasks.settle`), unless it had been asked to stop.
+raised is judged by the task's policy (`tasks.settle`), unless it had been asked to stop. Whatever it raised after its
+time was over, the attempt took too long, and the error says what else there was.
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ def unknown(name: str) -> UnknownTask:
     return UnknownTask(f"cannot run {name}: no such task in this process; import its module by tasks = […]")
 
 
-def too_long(claimed: Claimed, timeout: float) -> JobTimeout:
-    """The error of an attempt that took too long."""
-    return JobTimeout(f"cannot finish {claimed.task} in time: it may take {format_seconds(timeout)}")
+def too_long(claimed: Claimed, timeout: float | None) -> JobTimeout:
+    """The error of an attempt that took longer than `timeout` seconds."""
+    return JobTimeout(f"cannot finish {claimed.task} in time: it may take {format_seconds(timeout or 0.0)}")
 
 
 def success(task: Task[..., Any], claimed: Claimed, value: Any, at: int) -> Succeeded | TakeOver:
@@ -101,9 +102,13 @@ def failure(
             return Failed(claimed.id, claimed.claim, describe(error), at // 1000, ended)
         if stop is Stop.CANCEL and isinstance(error, asyncio.CancelledError | JobCancelled | SystemExit):
             return Cancelled(claimed.id, claimed.claim, None, at // 1000, ended)
-        if stop is Stop.TIMEOUT and isinstance(error, asyncio.CancelledError | SystemExit):
-            late = too_long(claimed, task.timeout(claimed.options) or 0.0)
-            error = late.with_traceback(error.__traceback__)
+        if stop is Stop.TIMEOUT:
+            late = too_long(claimed, task.timeout(claimed.options))
+            if isinstance(error, asyncio.CancelledError | SystemExit):
+                late = late.with_traceback(error.__traceback__)
+            else:
+                late.__cause__ = error
+            error = late
         return settle(
             task,
             claimed,
@@ -113,7 +118,7 @@ def failure(
             finished_at=ended,
             final=not readable,
         )
-    except Exception as second:  # the job's own options may be past reading
+    except BaseException as second:  # the job's own options may be past reading
         return Failed(claimed.id, claimed.claim, describe(second), at // 1000, ended)
 
 

@@ -429,11 +429,12 @@ class Isolated:
         turn = child.turn
         for outcome in outcomes:
             sent_at = child.sent_at.get(outcome.id, 0)
-            child.worn |= outcome.id in child.halted  # it ends now, or was told too late
+            halted = outcome.id in child.halted
+            child.worn |= halted  # it ends now, or was told too late
             job = self._out_of_hands(child, outcome.id)
             if job is None:
                 continue
-            if job.stop is Stop.TIMEOUT and isinstance(outcome, Cancelled):
+            if halted and job.stop is Stop.TIMEOUT:  # that has decided, whatever it made of being told
                 outcome = self._late(job, sent_at)
             attempt.tell(job.claimed, outcome)
             ended.append((job, outcome))
@@ -455,7 +456,7 @@ class Isolated:
         return job
 
     def _late(self, job: Job, at: int) -> Outcome:
-        timeout = self._tasks[job.claimed.task].timeout(job.claimed.options) or 0.0
+        timeout = self._tasks[job.claimed.task].timeout(job.claimed.options)
         return self._failed(job, attempt.too_long(job.claimed, timeout), at)
 
     # Stopping -------------------------------------------------------------------------------------------------

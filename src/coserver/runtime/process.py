@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -120,7 +120,7 @@ class Process:
             # Before the loop runs, because some libraries refuse to be set up inside of one.
             app = self._load()
             store = self._open_store()
-            return asyncio.run(self._serve(app, listener, store))
+            return _run(self._serve(app, listener, store))
         finally:
             if listener is not None:
                 listener.close()
@@ -338,6 +338,23 @@ class Process:
                 call(self._worker)
 
         return tell
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """As `asyncio.run`, but what ends the loop from inside one of the application's own asyncio tasks ends that task
+    alone: asyncio hands `SystemExit` and `KeyboardInterrupt` to whoever awaits the task, and stops the loop besides."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done():
+                    raise
+                log.error(
+                    "%s was raised in an asyncio task or callback; the process goes on", type(error).__name__
+                )
 
 
 async def _wear_out(wear: Wear, worker: Worker) -> str:

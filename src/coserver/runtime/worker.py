@@ -8,6 +8,10 @@ no log line and no extra trip; a failure is one line in the log.
 A job can be made to stop, by whoever cancels it or by its timeout. A coroutine is cancelled at its next `await`, an
 isolated function is ended with its process. Nothing can end a thread: a plain function is only told, by
 `current_job().cancelled`. At its timeout its job fails at once, but the thread goes on, and what it returns is dropped.
+Who is cancelled by somebody and returns all the same has succeeded; a timeout has decided already.
+
+Whatever a call raises ends its attempt, `SystemExit`, `GeneratorExit` and their like included. Only a coroutine that is
+closed, which happens when there is no loop any more to run it, leaves nothing behind.
 
 A worker stops by draining: it claims nothing more, hands back what has not begun, lets what runs finish, records it,
 and leaves the store. When time runs out, coroutines are cancelled, processes are killed, and their jobs handed back
@@ -353,10 +357,14 @@ class Worker:
                     deadline = self._deadlines.add(timeout, job)
                 made = task.function(*args, **kwargs)
                 value = await (made if around.active is None else around.wait(around.active, made))
-                outcome = attempt.success(task, claimed, value, at)
-            except GeneratorExit:
-                raise
+                if job.stop is Stop.TIMEOUT:
+                    outcome = self._judge(job, attempt.too_long(claimed, timeout), at)
+                    attempt.tell(claimed, outcome)
+                else:
+                    outcome = attempt.success(task, claimed, value, at)
             except BaseException as error:
+                if asyncio.current_task(self._loop) is None:
+                    raise  # nothing of the function's own: we are being closed
                 outcome = self._failure(job, task, error, at, readable=readable)
             if deadline is not None:
                 self._deadlines.drop(deadline)

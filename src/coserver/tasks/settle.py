@@ -57,18 +57,19 @@ def settle(
 def describe(error: BaseException, *, code: CodeType | None = None) -> str:
     """Return JSON text of an object with `type`, `message` and `traceback`.
 
-    The traceback begins at the frame that runs `code`, when it is there; what lies before is the worker's.
+    The traceback begins at the frame that runs `code`, when it is there; what lies before is the worker's. Making text
+    of an error runs code of its class, whose own errors end nothing here.
     """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
-    except Exception as second:
+    except BaseException as second:
         message = f"(its text cannot be made: str() of it raised {type(second).__name__})"
     try:
         lines = traceback.format_exception(kind, error, _from(error.__traceback__, code))
         trace = "".join(lines)
-    except Exception as second:
+    except BaseException as second:
         trace = f"(its traceback cannot be made: {type(second).__name__})"
     record = {
         "type": _storable(name),
