@@ -1,9 +1,10 @@
 """The connections of one process to one SQLite file, and the transactions on them.
 
 Theory. SQLite has one writer at a time. Within a process all threads share one writing connection behind a lock; other
-processes are waited for by trying again at short random intervals, so that no one of them is ahead of the others, up
-to ten seconds. A change is one `BEGIN IMMEDIATE` transaction: a deferred one that turns into a writer halfway cannot
-wait for its lock. Readers have a connection of their own and wait for nobody.
+processes are waited for by trying again at short random intervals, up to ten seconds, more often the longer one has
+waited already; and who has written for a millisecond pauses while others wait (see `courtesy`), so that none starves. A
+change is one `BEGIN IMMEDIATE` transaction: a deferred one that turns into a writer halfway cannot wait for its lock.
+Readers have a connection of their own and wait for nobody.
 
 A connection must not be carried through a fork. The child starts with none; what it inherited is kept untouched,
 because closing it could disturb the parent.
@@ -15,11 +16,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
 from coserver.errors import StoreRefused, StoreUnavailable
 from coserver.store.contract import SchemaStatus
+from coserver.store.courtesy import Line
 from coserver.store.driver import Busy, Database, Refused, Row, Trouble, connect
 from coserver.store.fork import watch_forks
 from coserver.store.schema import MIN_PROTOCOL, check_version, least_of, schema_status
@@ -28,6 +31,13 @@ from coserver.store.url import SQLiteUrl
 
 PATIENCE = 10.0
 """Seconds that a transaction waits for other processes before the store counts as unavailable."""
+
+TURN = 0.001
+"""Who has written for so many seconds without a break lets somebody else go first."""
+AT_ONCE = 0.002
+"""Seconds without writing that are a break."""
+OLD = 0.008
+"""Who has waited for so many seconds tries more often."""
 
 T = TypeVar("T")
 
@@ -51,12 +61,16 @@ class SQLiteFile:
         self._read_lock = threading.Lock()
         self._writer: Database | None = None
         self._reader: Database | None = None
+        self._line = Line(self._where.path)
+        # When, on the monotonic clock, the last transaction of this process ended, and the first of its turn began.
+        self._wrote = self._turn = -inf
 
     def fork_locks(self) -> Iterable[threading.Lock]:
         return self._write_lock, self._read_lock
 
     def forked(self) -> None:
         _inherited.extend((self._writer, self._reader))
+        self._line.close()
         self._start()
 
     def close(self) -> None:
@@ -67,6 +81,7 @@ class SQLiteFile:
                 if opened is not None:
                     opened.close()
             self._writer = self._reader = None
+            self._line.close()
 
     def write(self, body: Callable[[Database], T], *, durable: bool = True) -> T:
         """Run `body` in one transaction and return what it returned.
@@ -78,12 +93,17 @@ class SQLiteFile:
                 self._writer = self.open()
             database = self._writer
             lazy = not durable and self._where.synchronous == "FULL"
+            self._let_others_go_first()
             try:
-                return self.patiently(lambda: _transaction(database, body, lazy))
+                return self.patiently(lambda: _transaction(database, body, lazy), self._line.wait)
             except StoreUnavailable:
                 self._writer = None
                 database.close()
+                self._line.close()
                 raise
+            finally:
+                self._line.leave()
+                self._wrote = time.monotonic()
 
     def read(self, name: str, /, **params: Any) -> list[Row]:
         """Run one reading statement."""
@@ -114,23 +134,40 @@ class SQLiteFile:
             raise
         return database
 
-    def patiently(self, action: Callable[[], T]) -> T:
-        """Do `action`, again and again while others hold the lock that it needs. It must leave nothing half done."""
-        deadline = time.monotonic() + PATIENCE
+    def patiently(self, action: Callable[[], T], waits: Callable[[], None] | None = None) -> T:
+        """Do `action`, again and again while others hold the lock that it needs. It must leave nothing half done.
+        `waits` is called before each wait."""
+        began = time.monotonic()
         while True:
             try:
                 return action()
             except Busy:
-                if time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if waited > PATIENCE:
                     raise StoreUnavailable(
                         f"cannot use the store {self.url}: somebody has held its lock for {PATIENCE:.0f} s; "
                         "see which process, or connection of this one, has a transaction open"
                     ) from None
-                time.sleep(0.0001 + 0.0008 * self._chance())
+                if waits is not None:
+                    waits()
+                time.sleep(self._pause(waited))
             except Refused as refused:
                 raise StoreRefused(f"cannot record in the store {self.url}: {refused}") from refused
             except Trouble as trouble:
                 raise StoreUnavailable(f"cannot open the store {self.url}: {trouble}") from trouble
+
+    def _pause(self, waited: float) -> float:
+        """How long to wait before the next attempt, by how long one has waited already: the old are quicker."""
+        pause = 0.0001 + 0.0008 * self._chance()
+        return pause if waited < OLD else pause / 4
+
+    def _let_others_go_first(self) -> None:
+        now = time.monotonic()
+        if now - self._wrote > AT_ONCE:
+            self._turn = now
+        elif now - self._turn > TURN and self._line.others():
+            time.sleep(self._pause(0))
+            self._turn = time.monotonic()
 
     def _missing(self) -> bool:
         """Whether the file could be made but is not there."""
