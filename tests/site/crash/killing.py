@@ -141,6 +141,7 @@ class Killer:
             "child": (3, lambda: self._signal("child", signal.SIGKILL)),
             "child stopped": (1, lambda: self._stop("child")),
             "producer": (2, lambda: producers.kill(chance)),
+            "host": (1, self._host),
         }
         if server is not None:
             self.acts["sessions"] = (3, self._sessions)
@@ -188,6 +189,17 @@ class Killer:
         with suppress(ProcessLookupError):
             os.kill(victim, how)
         return True
+
+    def _host(self) -> bool:
+        """Kill the keeper, without which its node stops all it had, and bring the host up again at once."""
+        site = self._chance.choice(self._sites)
+        keepers = [pid for pid in site.marked() if KEEPER in command(pid)]
+        for pid in keepers:
+            self._witness.write("kill", pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        site.up()
+        return bool(keepers)
 
     def _stop(self, role: str) -> bool:
         """Stop somebody for a while that is shorter than any lease."""
