@@ -15,12 +15,8 @@ import errno
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import uvicorn
 
 from coserver.errors import CoserverError
 from coserver.model.address import Address, TcpAddress, UnixAddress
@@ -108,22 +104,6 @@ def _explain(error: OSError, address: Address) -> tuple[str, str]:
             return error.strerror or str(error), "choose another address in bind = …"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, that says when it has started."""
-
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell = started
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._tell()
-
-
 class Web:
     """Serves one application on one socket. All methods belong to the event loop."""
 
@@ -135,16 +115,13 @@ class Web:
 
         Raises `CannotServe` when a WSGI application cannot be served because a2wsgi is not installed.
         """
+        from coserver.runtime.asgi_server import AsgiServer
+
         self._listener = listener
         self._path = address.path if isinstance(address, UnixAddress) else None
         self._ready = asyncio.Event()
-        config = uvicorn.Config(
-            _from_wsgi(app, threads) if wsgi else app,
-            log_config=None,
-            lifespan="off" if wsgi else "auto",
-            interface="asgi3" if wsgi else "auto",
-        )
-        self._server = _Server(config, self._ready.set)
+        served = _from_wsgi(app, threads) if wsgi else app
+        self._server = AsgiServer(served, wsgi=wsgi, started=self._ready.set)
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

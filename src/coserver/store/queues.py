@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coserver.model.job import Limit, QueueInfo, State
 from coserver.model.limit import QUEUE
-from coserver.store.driver import Row
 from coserver.store.evidence import GROUPS
 from coserver.store.records import readable
+
+if TYPE_CHECKING:
+    from coserver.store.driver import Row
 
 MANY = 10_000
 """Counting stops above this."""

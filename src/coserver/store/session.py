@@ -13,12 +13,14 @@ ids, and limit keys after jobs in the order of their names, so that two sessions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from coserver.store.driver import Database, Row
 from coserver.store.statements import statement
+
+if TYPE_CHECKING:  # a worker on PostgreSQL has no use for SQLite's libraries in its memory
+    from coserver.store.driver import Database, Row
 
 Value = int | float | str | bool | Sequence[Any] | None
 
