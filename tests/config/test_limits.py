@@ -47,6 +47,7 @@ def test_a_rate_is_a_count_in_a_time(desk: Desk, rate: str, starts: int, period:
     [
         ('[queue.a]\nrate = "fast"', 'cannot read "fast" as a rate; write a count and a duration'),
         ('[queue.a]\nrate = "0/s"', "both numbers must be above zero"),
+        ('[queue.a]\nrate = "5/x"', 'cannot read "5/x" as a rate; write a count and a duration: "10/s"'),
         ('[queue.a]\nrate = "5/0s"', "both numbers must be above zero"),
         ("[queue.a]\nrate = 5", 'a rate such as "10/s"'),
         ("[queue.a]\nmax_running = 0", "0 is too small; the least is 1"),

@@ -192,6 +192,15 @@ def test_a_timeout_is_the_tasks_own_unless_the_job_says_another() -> None:
         ({"aliases": "old"}, "write aliases=['old']"),
         ({"name": ""}, "'' is no name"),
         ({"name": "a\nb"}, "'a\\nb' is no name"),
+        ({"name": 5}, "5 is no name"),
+        ({"aliases": 5}, "aliases must be a list; write aliases=[5]"),
+        ({"aliases": ["was", 5]}, "its alias 5 is no name"),
+        ({"queue": "a*b"}, "cannot use 'a*b' as a queue: its name holds letters"),
+        ({"queue": 5}, "cannot use 5 as a queue"),
+        ({"isolate": "no"}, "cannot use 'no' as isolate; write True or False"),
+        ({"limit": 5}, "cannot use 5 as a limit key"),
+        ({"begin_by": -1}, "(begin_by of a job)"),
+        ({"unique": 1}, "cannot use 1 as a unique key"),
     ],
 )
 def test_what_a_declaration_cannot_mean_is_refused(arguments: dict[str, Any], said: str) -> None:
@@ -207,7 +216,21 @@ def test_what_a_declaration_cannot_mean_is_refused(arguments: dict[str, Any], sa
     [
         ({"unique": ""}, "cannot use '' as a unique key"),
         ({"unique_until": "later"}, "unique_until"),
-        ({"limit": "queue:mail"}, "limits of queues are stated at [queue.NAME]"),
+        ({"limit": "queue:mail"}, "it is that of a queue, whose limit is stated at [queue.NAME]"),
+        ({"limit": "queue"}, "it is that of a queue"),
+        ({"limit": ":"}, "it has no name before its colon"),
+        ({"limit": ":a"}, "it has no name before its colon"),
+        ({"limit": " :a"}, 'write one, such as "user:7"'),
+        ({"unique_until": "started"}, "cannot use unique_until= without unique="),
+        ({"unique_until": "finished", "unique": False}, "cannot use unique_until= without unique="),
+        ({"when": "end"}, "cannot use when= without after="),
+        ({"hold": "no"}, "cannot use 'no' as hold; write True or False"),
+        ({"queue": "Ünï code"}, "cannot use 'Ünï code' as a queue"),
+        ({"queue": "q" * 64}, "at most 63 characters"),
+        ({"tags": 5}, "it is no list"),
+        ({"at": "2026-01-31T12:00+00:00"}, "it is no datetime; give one that says its time zone"),
+        ({"after": 5}, "cannot wait for 5: it is no job; give what a submit returned, or client.job(NUMBER)"),
+        ({"after": "17"}, "cannot wait for '17': it is no job"),
         ({"tags": "blue"}, "write tags=['blue']"),
         ({"tags": ["a", "b\n"]}, "as a tag"),
         ({"at": datetime(2026, 1, 1)}, "it says no time zone"),
@@ -224,6 +247,43 @@ def test_what_options_cannot_mean_is_refused(options: dict[str, Any], said: str)
     with pytest.raises(UsageError) as caught:
         at_module_level.options(**options)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"unique": "k" * 100_000}, {"tags": ["t" * 100_000]}, {"limit": "l" * 100_000}, {"queue": "q" * 100_000},
+     {"tags": "t" * 100_000}, {"after": ["a" * 100_000]}, {"at": "a" * 100_000}, {"priority": "p" * 100_000},
+     {"when": "w" * 100_000, "after": []}, {"unique": "a", "unique_until": "u" * 100_000}, {"hold": "h" * 100_000},
+     {"delay": "d" * 100_000}, {"timeout": "d" * 100_000}, {"retries": "r" * 100_000}],
+)  # fmt: skip
+def test_what_is_huge_is_cut_in_the_message_that_refuses_it(said: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        at_module_level.options(**said)
+    assert len(str(caught.value)) < 500
+
+
+def test_an_option_may_lean_on_what_its_task_says(kept: Kept) -> None:
+    @task(name="once", unique=True)
+    def once(number: int) -> None: ...
+
+    with using(kept):
+        once.options(unique_until="started").submit(1)
+        with pytest.raises(UsageError, match="cannot use unique_until= without unique="):
+            once.options(unique_until="started", unique=False)
+        with pytest.raises(TypeError, match="no such option of a submit: foo"):
+            once.options(foo=1)  # type: ignore[call-arg]
+    [job] = kept.jobs
+    assert job.until_started
+
+
+def test_a_call_of_another_task_is_named_in_short(resize: Any, kept: Kept) -> None:
+    @task(name="other")
+    def other(text: str) -> None: ...
+
+    with pytest.raises(InvalidArguments, match=r"<<Task other> called with .*is no call of it") as caught:
+        resize.submit_many([other.bind("x" * 100_000)])
+    assert len(str(caught.value)) < 500
+    assert kept.jobs == []
 
 
 def test_a_function_that_no_import_can_reach_needs_a_name() -> None:

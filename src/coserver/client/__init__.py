@@ -34,7 +34,7 @@ from coserver.store.inquiry import ask, ask_all
 from coserver.tasks import instrument
 from coserver.tasks.by_name import job_by_name
 from coserver.tasks.handle import Job
-from coserver.tasks.options import SubmitOptions, options, queue_named
+from coserver.tasks.options import SubmitOptions, options, queue_known
 
 __all__ = ["Client"]
 
@@ -231,7 +231,7 @@ class Client:
 
     def pause_queue(self, name: str, *, by: str = "") -> None:
         """Let nobody take jobs of this queue any more; what is claimed goes on. `by`: who says so, for others."""
-        self._opened().pause_queue(queue_named(name), by=by)
+        self._opened().pause_queue(queue_known(name), by=by)
 
     async def apause_queue(self, name: str, *, by: str = "") -> None:
         """As `pause_queue`, without blocking the event loop."""
@@ -239,7 +239,7 @@ class Client:
 
     def resume_queue(self, name: str) -> None:
         """End of `pause_queue`."""
-        self._opened().resume_queue(queue_named(name))
+        self._opened().resume_queue(queue_known(name))
 
     async def aresume_queue(self, name: str) -> None:
         """As `resume_queue`, without blocking the event loop."""
@@ -276,7 +276,7 @@ class Client:
         if connection is None:
             context = copy_context()  # a trace goes on in the thread
             return await self._in_thread(lambda: context.run(self.enqueue, jobs))
-        store = await self._in_thread(self._opened)
+        store = await self._in_thread(lambda: self._opened(tables=False))
         if instrument.active is None:
             return await store.asubmit_on(connection, jobs)
         carried = await self._in_thread(lambda: self._carried(jobs))
@@ -286,8 +286,9 @@ class Client:
             return ids
 
     def _enqueue(self, jobs: Sequence[NewJob], connection: Any) -> list[int]:
-        store = self._opened()
-        return store.submit(jobs) if connection is None else store.submit_on(connection, jobs)
+        if connection is None:
+            return self._opened().submit(jobs)
+        return self._opened(tables=False).submit_on(connection, jobs)
 
     def _carried(self, jobs: Sequence[NewJob]) -> list[instrument.Carrier]:
         """What the jobs carry of their traces that these wait for, of a few of them."""
@@ -336,19 +337,25 @@ class Client:
         """Set everything that belongs to this process, as nothing opened yet."""
         self._lock = threading.Lock()
         self._store = None
+        self._tables = False
         self._watch = Watch(self._opened)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="coserver-client")
 
-    def _opened(self) -> Store:
+    def _opened(self, *, tables: bool = True) -> Store:
+        """Open the store at its first use; `tables`: make them if there are none. What goes through the caller's own
+        connection does that by itself, since its transaction may lock everybody else out."""
         store = self._store
-        if store is not None:
+        if store is not None and (self._tables or not tables):
             return store
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("cannot use the store: the client is closed; make a new one")
-            if self._store is None:
-                self._store = _ready(self._opener(self._url))
-            return self._store
+            store = self._store or self._opener(self._url)
+            if tables and not self._tables:
+                _make_tables(store, close=self._store is None)
+                self._tables = True
+            self._store = store
+            return store
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         if self._closed:
@@ -362,15 +369,15 @@ class Client:
         self._begin()
 
 
-def _ready(store: Store) -> Store:
-    """Return the store with tables in it. Those of another version it refuses by itself."""
+def _make_tables(store: Store, *, close: bool) -> None:
+    """Make tables where there are none. Those of another version the store refuses by itself. `close`: if it fails."""
     try:
         if store.schema().version == 0:
             store.migrate()
     except BaseException:
-        store.close()
+        if close:
+            store.close()
         raise
-    return store
 
 
 def _filter(where: JobQuery) -> JobFilter:

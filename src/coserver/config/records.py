@@ -30,7 +30,6 @@ from coserver.config.values import (
     PACE,
     PATHS,
     PATTERNS,
-    QUEUE,
     SIGNAL,
     SIZE,
     USER,
@@ -42,6 +41,7 @@ from coserver.config.values import (
 )
 from coserver.model.address import Address
 from coserver.model.job import Limit, State
+from coserver.model.names import QUEUE_NAME
 from coserver.model.restart import RestartPolicy, When
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -620,7 +620,7 @@ class Document:
         also=("services", "program", "process", "watcher"),
     )
     queue: Mapping[str, LimitConfig] = computed(
-        Named(LimitConfig, what="queue", example="[queue.mail]", pattern=QUEUE),
+        Named(LimitConfig, what="queue", example="[queue.mail]", pattern=QUEUE_NAME),
         "Limits of a queue's jobs, site-wide. They are written to the store by the first `up` that finds these very "
         "declarations in the file.",
         default_text="",

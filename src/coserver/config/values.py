@@ -11,13 +11,11 @@ from coserver.config.shapes import Choice, FilePath, Json, Listing, Mapped, Pars
 from coserver.config.tree import Leaf, Node
 from coserver.model import units
 from coserver.model.address import Address, UnixAddress, parse_address
+from coserver.model.names import LONGEST_NAME, QUEUE_RULE, is_queue
 
 NAME = r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*"
 _NAME = re.compile(NAME, re.ASCII)
-_LONGEST_NAME = 63
-QUEUE = r"[A-Za-z0-9_][A-Za-z0-9_.:-]*"
 LIMIT = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
-_QUEUE = re.compile(QUEUE, re.ASCII)
 _LIMIT = re.compile(LIMIT, re.ASCII)
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 _MODULE = re.compile(_DOTTED)
@@ -36,30 +34,27 @@ _RESERVED = frozenset(
 
 def check_name(text: str) -> str:
     """Return a name of a site, node or service unchanged; raises `ValueError` for one that cannot be."""
-    if not _NAME.fullmatch(text) or len(text) > _LONGEST_NAME:
+    if not _NAME.fullmatch(text) or len(text) > LONGEST_NAME:
         raise ValueError(
             f'"{text}" cannot be a name: a name begins with a letter and holds letters, digits and single '
-            f'"-" or "_" between them, at most {_LONGEST_NAME} characters; for example "mail-queue"'
+            f'"-" or "_" between them, at most {LONGEST_NAME} characters; for example "mail-queue"'
         )
     return text
 
 
 def check_queue(text: str) -> str:
     """Return a queue's name unchanged; raises `ValueError` for one that cannot be."""
-    if not _QUEUE.fullmatch(text) or len(text) > _LONGEST_NAME:
-        raise ValueError(
-            f'"{text}" cannot be a queue: its name holds letters, digits, "_", "-", "." and ":", at most '
-            f"{_LONGEST_NAME} characters"
-        )
+    if not is_queue(text):
+        raise ValueError(f'"{text}" cannot be a queue: {QUEUE_RULE}')
     return text
 
 
 def check_limit(text: str) -> str:
     """Return a limit's name unchanged; raises `ValueError` for one that cannot be."""
-    if not _LIMIT.fullmatch(text) or len(text) > _LONGEST_NAME or text == "queue":
+    if not _LIMIT.fullmatch(text) or len(text) > LONGEST_NAME or text == "queue":
         raise ValueError(
             f'"{text}" cannot be a limit: its name, the part of limit keys before the colon, holds letters, digits, '
-            f'"_", "-" and ".", at most {_LONGEST_NAME} characters, and is not "queue"'
+            f'"_", "-" and ".", at most {LONGEST_NAME} characters, and is not "queue"'
         )
     return text
 
@@ -178,10 +173,15 @@ GIVE_UP = Parsed(_give_up, _show_give_up, expected='a rate such as "5 in 1m", or
 
 def _pace(text: str) -> tuple[int, float]:
     found = re.fullmatch(r"\s*([0-9]+)\s*/\s*(\S.*)", text, re.ASCII)
-    if found is None:
-        raise ValueError(f'cannot read "{text}" as a rate; write a count and a duration: "10/s" or "100/5m"')
-    window = found[2].strip()
-    count, period = int(found[1]), units.seconds(window if window[0].isdigit() else f"1{window}")
+    try:
+        if found is None:
+            raise ValueError
+        window = found[2].strip()
+        count, period = int(found[1]), units.seconds(window if window[0].isdigit() else f"1{window}")
+    except ValueError:
+        raise ValueError(
+            f'cannot read "{text}" as a rate; write a count and a duration: "10/s" or "100/5m"'
+        ) from None
     if not 0 < count < 2**31 or not period:
         raise ValueError(
             f'cannot use "{text}" as a rate: both numbers must be above zero, the count below 2^31'

@@ -39,6 +39,16 @@ class Usage:
     recent: int = 0
 
 
+def refuse_key(key: str) -> str | None:
+    """Return why a job may not have this limit key, None if it may."""
+    name = key.partition(":")[0]
+    if f"{name}:" == QUEUE:
+        return "is that of a queue, whose limit is stated at [queue.NAME]; put the job into the queue instead"
+    if not name.strip():
+        return 'has no name before its colon, so no limit can rule it; write one, such as "user:7"'
+    return None
+
+
 def queue_key(queue: str) -> str:
     """The key of a queue's limit."""
     return QUEUE + queue

@@ -1,15 +1,31 @@
-"""Names of processes, runs and patterns over them.
+"""Names of processes, runs and patterns over them; what a queue may be called.
 
 A service is `mail`, its second process `mail/2`, and the seventeenth run of that process has the key `mail/2#17`. A
 pattern is a name, a glob over service names (`ma*`) or one over process names (`mail/*`).
+
+A queue's name means the same in a configuration, in a glob and in a shell, so it holds nothing that these would read as
+anything else. One rule holds for configuration and submits; only a row of plain SQL may say otherwise.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+
+QUEUE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:-]*"
+LONGEST_NAME = 63
+"""Characters of the name of a queue, a limit, a service, a node or a site."""
+QUEUE_RULE = f'its name holds letters, digits, "_", "-", "." and ":", at most {LONGEST_NAME} characters'
+
+_queue = re.compile(QUEUE_NAME, re.ASCII).fullmatch
+
+
+def is_queue(text: str) -> bool:
+    """Whether a queue can have this name; `QUEUE_RULE` says it in words."""
+    return len(text) <= LONGEST_NAME and _queue(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +101,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean "…"?` for a name that is close to a known one, else an empty text."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message quotes it: what Python writes for it, cut where that is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
+
+
+_SHOWN = 80

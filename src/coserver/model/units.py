@@ -27,6 +27,8 @@ Duration = str | int | float | timedelta
 LONGEST = 100 * 365 * 86_400
 """Seconds; a duration beyond a hundred years is a slip of the keyboard."""
 
+_LONGEST_TEXT = 80
+"""Characters; no duration needs more."""
 _SECOND = 1_000_000
 _UNITS = {
     "w": 7 * 86_400 * _SECOND,
@@ -150,6 +152,8 @@ def format_rate(value: tuple[int, float]) -> str:
 
 
 def _parse_duration(text: str) -> int:
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(_unreadable(f"{text[:_LONGEST_TEXT]}…"))
     total, at, smallest = Decimal(0), 0, None
     stripped = text.rstrip()
     while at < len(stripped):

@@ -12,9 +12,9 @@ from typing import Any
 
 from coserver.errors import UnknownTask, UsageError
 from coserver.model.job import NewJob, Priority
-from coserver.model.names import suggestion
+from coserver.model.names import shown, suggestion
 from coserver.tasks.arguments import Parameters
-from coserver.tasks.options import Options
+from coserver.tasks.options import Options, refuse_idle
 from coserver.tasks.registry import registry
 
 
@@ -30,17 +30,19 @@ def job_by_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], said:
     checked: object = name
     if not isinstance(checked, str) or not checked.strip() or not checked.isprintable():
         raise UsageError(
-            f"cannot submit {name!r}: it is no name of a task; write one such as 'shop.jobs:report'"
+            f"cannot submit {shown(name)}: it is no name of a task; write one such as 'shop.jobs:report'"
         )
     for what, given in (("args", args), ("kwargs", kwargs)):
         if isinstance(given, str) or not isinstance(given, Sequence if what == "args" else Mapping):
             raise UsageError(
-                f"cannot submit {name}: {what} is {given!r}; write {'[…]' if what == 'args' else '{…}'}"
+                f"cannot submit {name}: {what} is {shown(given)}; write {'[…]' if what == 'args' else '{…}'}"
             )
     task = registry.get(name)
     if task is not None:
+        refuse_idle(said, task._said)
         return task._new_job(task.parameters.encode(args, kwargs), said)
     _refuse_slip(name)
+    refuse_idle(said)
     priority = Priority.NORMAL if said.priority is None else said.priority
     text = Parameters(name, _anything).encode(args, kwargs)
     return NewJob(

@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeGuard, TypeVar, Unpack, cast, overload
 
 import msgspec
 
 from coserver.errors import InvalidArguments, UsageError
 from coserver.model import units
 from coserver.model.job import DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, NewJob, Priority
+from coserver.model.names import shown
 from coserver.model.retry import RetryPolicy
 from coserver.tasks import binding
 from coserver.tasks.arguments import Parameters, ResultReader, result_text
@@ -31,11 +32,13 @@ from coserver.tasks.options import (
     SubmitOptions,
     UniqueUntil,
     begin_within_of,
+    flag_of,
     limit_of,
     options,
     policy_over,
     priority_named,
     queue_named,
+    refuse_idle,
     retry,
     timeout_of,
     timeout_over,
@@ -58,6 +61,9 @@ class Bound(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     task: Task[..., R_co]
     args: str
     options: Options
+
+    def __repr__(self) -> str:
+        return f"<{self.task!r} called with {self.args}>"
 
     def submit(self) -> Job[R_co]:
         """Submit this call as a job."""
@@ -124,7 +130,7 @@ class _Submittable(Generic[P, R_co]):
         for call in calls:
             if getattr(call, "task", None) is not task:
                 raise InvalidArguments(
-                    f"cannot submit {task.name}: {call!r} is no call of it; make each one with its bind(…)"
+                    f"cannot submit {task.name}: {shown(call)} is no call of it; make each one with its bind(…)"
                 )
             jobs.append(task._new_job(call.args, call.options.over(under)))
         return jobs
@@ -203,7 +209,9 @@ class Task(_Submittable[P, R_co]):
 
         Raises `UsageError`.
         """
-        return TaskWithOptions(self, options(**said))
+        checked = options(**said)
+        refuse_idle(checked, self._said)
+        return TaskWithOptions(self, checked)
 
     # For the worker -----------------------------------------------------------------------------------------
 
@@ -394,14 +402,23 @@ def task(
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _refuse_odd(function)
         found: object = name if name is not None else _name_of(function)
-        if not isinstance(found, str) or not found.strip() or not found.isprintable():
-            raise UsageError(f"cannot declare {place(function)} as a task: {found!r} is no name")
-        if isinstance(aliases, str):
+        if not _is_name(found):
             raise UsageError(
-                f"cannot declare task {found}: aliases must be a list; write aliases=[{aliases!r}]"
+                f"cannot declare {place(function)} as a task: {shown(found)} is no name; write one such as "
+                "'shop:resize'"
             )
+        former: object = aliases
+        if not isinstance(former, Iterable) or isinstance(former, str):
+            raise UsageError(
+                f"cannot declare task {found}: aliases must be a list; write aliases=[{shown(aliases)}]"
+            )
+        for alias in aliases:
+            if not _is_name(alias):
+                raise UsageError(f"cannot declare task {found}: its alias {shown(alias)} is no name")
         if on_lost not in ("retry", "fail"):
-            raise UsageError(f'cannot declare task {found}: on_lost is {on_lost!r}; write "retry" or "fail"')
+            raise UsageError(
+                f'cannot declare task {found}: on_lost is {shown(on_lost)}; write "retry" or "fail"'
+            )
         kind: type[Task[..., Any]] = AsyncTask if inspect.iscoroutinefunction(function) else PlainTask
         made = kind(
             function,
@@ -412,13 +429,17 @@ def task(
             policy=retry(retries).policy(),
             max_crashes=DEFAULT_MAX_CRASHES if on_lost == "retry" else 1,
             timeout=None if timeout is None else timeout_of(timeout),
-            isolate=bool(isolate),
+            isolate=flag_of("isolate", isolate),
             said=said,
         )
         registry.add(made)
         return made
 
     return declare if function is None else declare(function)
+
+
+def _is_name(name: object) -> TypeGuard[str]:
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable()
 
 
 def _refuse_odd(function: Any) -> None:

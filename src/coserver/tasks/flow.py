@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from coserver.errors import UsageError
 from coserver.model.job import Edge, NewJob, On
+from coserver.model.names import shown
 from coserver.tasks.declaration import Bound, Task, TaskWithOptions, asubmit, submit
 from coserver.tasks.options import UNSET, Options, Takes
 
@@ -143,6 +144,6 @@ def _checked(call: object) -> Call:
     if isinstance(call, Task | TaskWithOptions | Bound):
         return call
     raise UsageError(
-        f"cannot put {call!r} into a flow: it is no call of a task; write task.bind(…), or the task alone to call it "
-        "with the result before it"
+        f"cannot put {shown(call)} into a flow: it is no call of a task; write task.bind(…), or the task alone "
+        "to call it with the result before it"
     )

@@ -17,6 +17,8 @@ import msgspec
 from coserver.errors import UsageError
 from coserver.model import units
 from coserver.model.job import Edge, On, Priority
+from coserver.model.limit import refuse_key
+from coserver.model.names import QUEUE_RULE, is_queue, shown
 from coserver.model.retry import RetryPolicy
 from coserver.tasks.retry import Retry
 
@@ -129,6 +131,8 @@ def options(**said: Unpack[SubmitOptions]) -> Options:
         )
     if "delay" in given and "at" in given:
         raise UsageError("cannot use delay= and at= together; give one of them")
+    if "when" in given and "after" not in given:
+        raise UsageError("cannot use when= without after=; name the jobs that it waits for")
     when = given.pop("when", "success")
     checked: dict[str, Any] = {}
     for name, value in given.items():
@@ -144,12 +148,17 @@ def edges(after: Iterable[Job[Any]] | Job[Any], when: When = "success") -> tuple
     from coserver.tasks.handle import Job
 
     if when not in _WHEN:
-        raise UsageError(f'cannot wait for {when!r} of a job; write "success", "failure" or "end"')
-    given: Iterable[object] = [after] if isinstance(after, Job) else after
+        raise UsageError(f'cannot wait for {shown(when)} of a job; write "success", "failure" or "end"')
+    stated: object = after
+    given: Iterable[object] = (
+        stated if isinstance(stated, Iterable) and not isinstance(stated, str) else [stated]
+    )
     found = []
     for job in given:
         if not isinstance(job, Job):
-            raise UsageError(f"cannot wait for {job!r}: it is no job; give what a submit returned")
+            raise UsageError(
+                f"cannot wait for {shown(job)}: it is no job; give what a submit returned, or client.job(NUMBER)"
+            )
         found.append(Edge(job.id, _WHEN[when]))
     return tuple(found)
 
@@ -164,39 +173,59 @@ def unique_of(unique: str | bool) -> str | bool:
     return unique if isinstance(unique, bool) else _name(unique, "unique key")
 
 
+def refuse_idle(said: Options, under: Options = UNSET) -> None:
+    """Raise `UsageError` for options of a submit, over those of its task, of which one can have no effect."""
+    unique = under.unique if said.unique is None else said.unique
+    if said.until_started is not None and not unique:
+        raise UsageError(
+            "cannot use unique_until= without unique=; say what is unique: a key, or True for the arguments"
+        )
+
+
 def until_started_of(unique_until: UniqueUntil) -> bool:
     """Return whether a unique key is free again when the job starts. Raises `UsageError`."""
     if unique_until not in ("finished", "started"):
-        raise UsageError(f'cannot use {unique_until!r} as unique_until; write "finished" or "started"')
+        raise UsageError(f'cannot use {shown(unique_until)} as unique_until; write "finished" or "started"')
     return unique_until == "started"
 
 
 def limit_of(limit: str) -> str:
     """Check a limit key, such as "api" or "user:7". Raises `UsageError`."""
-    if str(limit).partition(":")[0] == "queue":
-        raise UsageError(
-            f"cannot use {limit!r} as a limit key: limits of queues are stated at [queue.NAME]; choose another word"
-        )
-    return _name(limit, "limit key")
+    name = _name(limit, "limit key")
+    reason = refuse_key(name)
+    if reason is not None:
+        raise UsageError(f"cannot use {shown(name)} as a limit key: it {reason}")
+    return name
 
 
 def _tags(tags: Sequence[str]) -> tuple[str, ...]:
     if isinstance(tags, str):
-        raise UsageError(f"cannot use {tags!r} as tags: it is a single text; write tags=[{tags!r}]")
+        raise UsageError(f"cannot use {shown(tags)} as tags: it is a single text; write tags=[{shown(tags)}]")
+    given: object = tags
+    if not isinstance(given, Iterable):
+        raise UsageError(
+            f'cannot use {shown(tags)} as tags: it is no list; write one, such as tags=["spring"]'
+        )
     return tuple(dict.fromkeys(_name(tag, "tag") for tag in tags))
 
 
 def _name(name: object, what: str) -> str:
     if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > NAME_KEPT:
-        raise UsageError(f"cannot use {name!r} as a {what}; write 1 to {NAME_KEPT} printable characters")
+        raise UsageError(f"cannot use {shown(name)} as a {what}; write 1 to {NAME_KEPT} printable characters")
     return name
 
 
 def _moment(at: datetime) -> int:
     given: object = at
-    if not isinstance(given, datetime) or given.tzinfo is None:
+    if not isinstance(given, datetime):
         raise UsageError(
-            f"cannot use {at!r} as the time of a job: it says no time zone; give a datetime with tzinfo"
+            f"cannot use {shown(at)} as the time of a job: it is no datetime; give one that says its time zone, "
+            'such as datetime.fromisoformat("2026-01-31T12:00+00:00")'
+        )
+    if given.tzinfo is None:
+        raise UsageError(
+            f"cannot use {at!r} as the time of a job: it says no time zone; give a datetime with tzinfo, such as "
+            "datetime.now(UTC) + timedelta(hours=1)"
         )
     return int(given.timestamp() * 1e6)
 
@@ -205,15 +234,29 @@ def priority_named(name: object) -> Priority:
     """Return the priority of that name. Raises `UsageError`."""
     found = _PRIORITIES.get(name) if isinstance(name, str) else None
     if found is None:
-        raise UsageError(f'cannot use {name!r} as a priority; write "high", "normal" or "low"')
+        raise UsageError(f'cannot use {shown(name)} as a priority; write "high", "normal" or "low"')
     return found
 
 
 def queue_named(name: object) -> str:
-    """Return the name of a queue. Raises `UsageError` for what cannot be one."""
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise UsageError(f"cannot use {name!r} as a queue; write a name, such as 'mail'")
+    """Return the name of a queue that jobs are put into. Raises `UsageError` for one that no configuration can name."""
+    if not isinstance(name, str) or not is_queue(name):
+        raise UsageError(f"cannot use {shown(name)} as a queue: {QUEUE_RULE}; write a name such as 'mail'")
     return name
+
+
+def queue_known(name: object) -> str:
+    """Return the name of a queue that may be there, however it came to be. Raises `UsageError` for what is no name."""
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise UsageError(f"cannot use {shown(name)} as a queue: it is no name; write one such as 'mail'")
+    return name
+
+
+def flag_of(name: str, value: object) -> bool:
+    """Return whether an option that is on or off is on. Raises `UsageError` for what is neither."""
+    if not isinstance(value, bool):
+        raise UsageError(f"cannot use {shown(value)} as {name}; write True or False")
+    return value
 
 
 def retry(retries: int | Retry) -> Retry:
@@ -287,7 +330,7 @@ def timeout_of(timeout: units.Duration) -> float:
         raise UsageError(f"{error} (timeout of a job)") from None
     if seconds <= 0:
         raise UsageError(
-            f'cannot use {timeout!r} as the timeout of a job: it is over at once; write 30 or "2m"'
+            f'cannot use {shown(timeout)} as the timeout of a job: it is over at once; write 30 or "2m"'
         )
     return seconds
 
@@ -310,7 +353,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "queue": ("queue", queue_named),
     "retries": ("retries", _retries_text),
     "timeout": ("timeout", timeout_of),
-    "hold": ("held", bool),
+    "hold": ("held", lambda value: flag_of("hold", value)),
     "begin_by": ("begin_within", begin_within_of),
     "unique": ("unique", unique_of),
     "unique_until": ("until_started", until_started_of),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from coserver.errors import UsageError
 from coserver.model import units
+from coserver.model.names import shown
 from coserver.model.retry import RetryPolicy
 
 Errors = type[BaseException] | tuple[type[BaseException], ...]
@@ -33,7 +34,7 @@ class Retry:
         given: object = self.retries
         if given is not None and not (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
             raise UsageError(
-                f"cannot use {self.retries!r} as a number of retries; write a whole number from 0, or Retry(None) "
+                f"cannot use {shown(self.retries)} as a number of retries; write a whole number from 0, or Retry(None) "
                 "to go on for ever"
             )
         try:
@@ -70,7 +71,7 @@ def _classes(name: str, given: Errors) -> tuple[type[BaseException], ...]:
     classes = given if isinstance(given, tuple) else (given,)
     for one in classes:
         if not _is_error_class(one):
-            raise UsageError(f"cannot use {one!r} in {name}= of a Retry: it is no exception class")
+            raise UsageError(f"cannot use {shown(one)} in {name}= of a Retry: it is no exception class")
     return classes
 
 
