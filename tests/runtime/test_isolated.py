@@ -69,7 +69,7 @@ def test_what_an_isolated_function_raises_is_judged_by_its_policy_and_keeps_its_
         (job,) = submit(store, "apart_fail", '["no such book"]')
         async with apart_working(store):
             (done,) = await results(store, [job])
-        assert (done.state, done.attempt) == (State.FAILED, 1)
+        assert (done.state, done.attempt) == (State.FAILED, 2)
         assert done.error is not None
         assert (done.error.type, done.error.message) == ("LookupError", "no such book")
         assert "raise LookupError(why)" in done.error.traceback
@@ -87,7 +87,7 @@ def test_many_short_jobs_all_run_once(store: Store) -> None:
         async with apart_working(store):
             done = await results(store, ids)
         assert [job.result for job in done] == [str(n + 1) for n in range(3000)]
-        assert {job.attempt for job in done} == {0}
+        assert {job.attempt for job in done} == {1}
 
     in_loop(test)
 
@@ -120,7 +120,7 @@ def test_a_job_whose_process_died_runs_again_while_its_worker_lives(store: Store
         async with apart_working(store) as worker:
             (done,) = await results(store, [job])
             assert worker.incarnation is not None
-        assert (done.result, done.crashes, done.attempt) == ('"survived"', 1, 0)
+        assert (done.result, done.crashes, done.attempt) == ('"survived"', 1, 1)
 
     in_loop(test)
 
@@ -178,7 +178,7 @@ def test_pausing_gives_back_what_lies_ahead_of_a_process(store: Store, tmp_path:
             assert apart.lines(tmp_path / "touched") == []
             worker.resume()
             done = await results(store, rest)
-        assert {(job.attempt, job.crashes) for job in done} == {(0, 0)}
+        assert {(job.attempt, job.crashes) for job in done} == {(1, 0)}
         assert sorted(map(int, apart.lines(tmp_path / "touched"))) == rest
 
     in_loop(test)
@@ -254,7 +254,7 @@ def test_after_a_fault_of_the_serving_thread_the_processes_are_begun_anew_and_no
         ids = submit(store, "apart_touch", *[text(tmp_path / "touched")] * 3)
         async with apart_working(store, 1):
             done = await results(store, ids)
-        assert {(job.state, job.attempt, job.crashes) for job in done} == {(State.SUCCEEDED, 0, 0)}
+        assert {(job.state, job.attempt, job.crashes) for job in done} == {(State.SUCCEEDED, 1, 0)}
         assert "begun anew" in caplog.text
 
     in_loop(test)

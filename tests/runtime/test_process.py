@@ -104,7 +104,10 @@ def test_n12_on_term_running_jobs_finish_and_the_others_go_back_uncharged(
     found = [info(store, job) for job in ids]
     assert sum(job.state is State.SUCCEEDED for job in found) == 4
     assert sum(job.state is State.QUEUED for job in found) == 26
-    assert {(job.attempt, job.crashes) for job in found} == {(0, 0)}
+    assert {(job.state, job.attempt, job.crashes) for job in found} == {
+        (State.SUCCEEDED, 1, 0),
+        (State.QUEUED, 0, 0),
+    }
 
 
 @pytest.mark.parametrize("task", ["wait_for", "wait_plain"])
@@ -478,7 +481,10 @@ def test_a_module_that_misses_another_shows_the_line_that_wants_it(home: Path, s
             "cannot find web:nothing: web has no nothing; correct setup = …",
         ),
         ({"tasks": ("web",)}, "cannot start jobs/1: web declare no task; put @task before a function"),
-        ({"tasks": ("@no.such.group",)}, "cannot load the task plugin @no.such.group: no installed package brings it"),
+        (
+            {"tasks": ("@no.such.group",)},
+            "cannot load the task plugin @no.such.group: no installed package brings it",
+        ),
     ],
 )
 def test_a_wrong_name_is_one_line(home: Path, sqlite_url: str, given: dict[str, Any], said: str) -> None:

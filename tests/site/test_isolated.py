@@ -95,7 +95,7 @@ def test_worn_processes_make_room_for_fresh_ones_at_once_and_no_job_is_charged(
         for job in jobs:
             until(lambda job=job: job.info().state.final, "it ends")  # type: ignore[misc]
         assert {(job.info().state, job.info().attempt, job.info().crashes) for job in jobs} == {
-            (State.SUCCEEDED, 0, 0)
+            (State.SUCCEEDED, 1, 0)
         }
     ended = lines(site.directory / "ended")
     assert len(ended) == 100

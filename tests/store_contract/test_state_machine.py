@@ -476,7 +476,8 @@ class Machine(RuleBasedStateMachine):
         assert sorted(infos) == sorted(self.model.jobs)
         for number, one in self.model.jobs.items():
             info = infos[number]
-            assert (info.state, info.attempt, info.crashes) == (one.state, one.attempt, one.crashes), number
+            attempt = one.attempt + (info.started_at is not None)
+            assert (info.state, info.attempt, info.crashes) == (one.state, attempt, one.crashes), number
         counted = self.store.counts().by_state
         for state in State:
             n = sum(one.state == state for one in self.model.jobs.values()) + self.forgotten[state]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver.model.job import Priority, State, Succeeded
+from coserver.model.job import JobFilter, Priority, State, Succeeded
 from coserver.store.contract import Held, Settled, Store
 from coserver.store.records import INLINE
 from tests.store_contract.helpers import (
@@ -525,3 +525,29 @@ def test_errors_that_are_no_json_are_shown_as_they_are(store: Store) -> None:
     assert info is not None
     assert info.error is not None
     assert info.error.message == "boom"
+
+
+def test_a_job_says_which_attempt_runs_or_ran_last_as_its_function_counts(store: Store) -> None:
+    [number] = store.submit([job()])
+    worker = join(store)
+    told = []
+
+    def tell() -> None:
+        info = store.job(number)
+        assert info is not None
+        assert store.jobs(JobFilter(), limit=1)[0].attempt == info.attempt
+        told.append(info.attempt)
+
+    tell()
+    [held] = claim(store, worker)
+    tell()
+    finish(store, worker, back(held))
+    tell()  # it was handed back: that one does not count
+    [held] = claim(store, worker)
+    finish(store, worker, again(held))
+    tell()
+    [held] = claim(store, worker)
+    tell()
+    finish(store, worker, ok(held))
+    tell()
+    assert told == [0, 1, 0, 1, 2, 2]

@@ -34,18 +34,13 @@ def row(info: JobInfo) -> list[str]:
         shortened(info.task, 80),
         shortened(info.queue or "-", 40),
         info.priority.name.lower(),
-        str(attempt(info)),
+        str(info.attempt),
         duration(max(0.0, age)),
         "-" if took is None else f"{took * 1000:.0f} ms" if took < 1 else duration(took),
         shortened(
             f"{info.error.type}: {info.error.message}".splitlines()[0] if info.error else info.args, 120
         ),
     ]
-
-
-def attempt(info: JobInfo) -> int:
-    """Return which attempt it is in, or ended with, from 1 as its function sees it; while it waits, how many it had."""
-    return info.attempt + (info.started_at is not None)
 
 
 def as_dict(info: JobInfo) -> dict[str, Any]:
@@ -57,7 +52,7 @@ def as_dict(info: JobInfo) -> dict[str, Any]:
         "state": info.state.name.lower(),
         "priority": info.priority.name.lower(),
         "args": stored(info.args),
-        "attempt": attempt(info),
+        "attempt": info.attempt,
         "crashes": info.crashes,
         "worker": info.worker,
         "created_at": iso(info.created_at),

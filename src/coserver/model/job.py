@@ -289,7 +289,10 @@ class JobInfo:
     priority: Priority
     args: str
     attempt: int
+    """the number of the attempt that runs or ran last, from 1 as its function sees it, 0 before the first. One that was
+    handed back or whose worker died does not count: the next one has its number."""
     crashes: int
+    """how many workers died of it or while they ran it"""
     created_at: int
     run_at: int | None = None
     started_at: int | None = None

@@ -32,7 +32,8 @@ from coserver.model.job import (
     Succeeded,
     TakeOver,
 )
-from coserver.model.limit import QUEUE
+from coserver.model.limit import QUEUE, refuse_key
+from coserver.model.names import shown
 from coserver.model.payload import MAX_BYTES, refuse_args
 
 INLINE = 2000
@@ -218,16 +219,15 @@ def _refusal(priority: int, args: str | None, *, missing: bool) -> str | None:
 
 def refuse_limit(key: str | None) -> str | None:
     """Why a job may not have this limit key, None if it may."""
-    if key is not None and key.startswith(QUEUE):
-        return f": its limit key {key!r} is that of a queue; put the job into the queue instead"
-    return None
+    reason = None if key is None else refuse_key(key)
+    return None if reason is None else f": its limit key {shown(key)} {reason}"
 
 
 def check_queue(name: str) -> None:
     """Raise InvalidArguments if no queue can have this name."""
     if not _NAME(name):
         raise InvalidArguments(
-            f"cannot pause {name!r}: it is no name of a queue; use 1 to 500 printable characters"
+            f"cannot pause {shown(name)}: it is no name of a queue; use 1 to 500 printable characters"
         )
 
 
@@ -237,8 +237,8 @@ def check_limits(limits: Iterable[Limit]) -> None:
         name = limit.name.removeprefix(QUEUE)
         if not _NAME(name) or (":" in name and name == limit.name) or limit.name + ":" == QUEUE:
             raise InvalidArguments(
-                f"cannot declare the limit {limit.name!r}: name it queue:NAME, or as what stands before the colon of "
-                "limit keys"
+                f"cannot declare the limit {shown(limit.name)}: name it queue:NAME, or as what stands before the "
+                "colon of limit keys"
             )
         counts = [n for n in (limit.running, limit.starts) if n is not None]
         unpaired = (limit.starts is None) != (limit.period is None)
@@ -248,7 +248,7 @@ def check_limits(limits: Iterable[Limit]) -> None:
             or (limit.period is not None and limit.period <= 0)
         ):
             raise InvalidArguments(
-                f"cannot declare the limit {limit.name!r}: give positive numbers, and starts with their period"
+                f"cannot declare the limit {shown(limit.name)}: give positive numbers, and starts with their period"
             )
 
 
@@ -277,7 +277,7 @@ def check_new(jobs: Sequence[NewJob]) -> bool:
     for name in {name for job in jobs for name in (job.task, job.queue)}:
         if name is not None and not _NAME(name):
             raise InvalidArguments(
-                f"cannot submit the job: {name!r} is no name of a task or queue; use 1 to 500 printable characters"
+                f"cannot submit the job: {shown(name)} is no name of a task or queue; use 1 to 500 printable characters"
             )
     plain = True
     for place, job in enumerate(jobs):
@@ -315,7 +315,7 @@ def _check_rest(job: NewJob, place: int) -> None:
     ):
         if key is not None and not _NAME(key):
             raise InvalidArguments(
-                f"cannot submit {job.task}: {key!r} is no {what}; use 1 to 500 printable characters"
+                f"cannot submit {job.task}: {shown(key)} is no {what}; use 1 to 500 printable characters"
             )
     if job.begin_within is not None and job.begin_by is not None:
         raise InvalidArguments(
@@ -436,7 +436,7 @@ def job_info(row: Sequence[Any]) -> JobInfo:
         state=State(state),
         priority=Priority(min(max(priority, 0), 2)),
         args=readable(args),
-        attempt=attempt,
+        attempt=attempt + (started_at is not None),  # a row counts those that were charged
         crashes=crashes,
         created_at=created_at,
         run_at=run_at,
