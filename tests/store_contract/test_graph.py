@@ -282,18 +282,142 @@ def test_positions_must_come_before_the_child(store: Store) -> None:
         store.submit([job(), job(after=(Edge(0, On.TAKE_OVER, here=True),))])
 
 
-def test_a_cancelled_child_that_is_put_back_does_not_wait_again(store: Store) -> None:
+def test_a_cancelled_child_is_not_put_back_while_its_parent_is_failed_or_gone(store: Store) -> None:
     worker = join(store)
     one, two = store.submit([job(), job()])
     number = submit(store, one, two)
     first, second = claim(store, worker)
     finish(store, worker, bad(first))
+    finish(store, worker, ok(second))
+    assert store.retry([number]) == []
+    assert state(store, number) == State.CANCELLED
+    store.discard([one])
+    assert store.retry([number]) == []
+    assert (state(store, number), store.counts().by_state[State.CANCELLED]) == (State.CANCELLED, 1)
+
+
+def test_a_chain_goes_on_where_it_broke_when_all_of_it_is_put_back(store: Store) -> None:
+    worker = join(store)
+    [one] = store.submit([job()])
+    two = submit(store, one)
+    three = submit(store, two)
+    finish(store, worker, bad(only(store, worker)))
+    assert [state(store, number) for number in (one, two, three)] == [
+        State.FAILED,
+        State.CANCELLED,
+        State.CANCELLED,
+    ]
+    assert store.retry([three, two]) == []
+    assert store.retry([three, two, one]) == [one, two, three]
+    assert [state(store, number) for number in (two, three)] == [State.WAITING, State.WAITING]
+    assert info(store, two).parents == (one,)
+    for number, result in ((one, LARGE), (two, '"b"'), (three, '"c"')):
+        held = only(store, worker)
+        assert held.id == number
+        finish(store, worker, ok(held, result))
+    assert store.inputs(two) == [Input(one, State.SUCCEEDED, LARGE, None)]
+    assert store.inputs(three) == [Input(two, State.SUCCEEDED, '"b"', None)]
+
+
+def test_a_child_that_is_put_back_after_its_parent_waits_for_it_or_takes_what_it_left(store: Store) -> None:
+    worker = join(store)
+    [one] = store.submit([job()])
+    two, three = submit(store, one), submit(store, one)
+    finish(store, worker, bad(only(store, worker)))
+    assert store.retry([one]) == [one]
+    assert state(store, two) == State.CANCELLED  # a parent that is put back takes nobody along
+    assert store.retry([two]) == [two]
+    assert state(store, two) == State.WAITING
+    finish(store, worker, ok(only(store, worker), LARGE))
+    assert state(store, two) == State.QUEUED
+    assert store.retry([three]) == [three]
+    assert state(store, three) == State.QUEUED
+    for number in (two, three):
+        assert store.inputs(number) == [Input(one, State.SUCCEEDED, LARGE, None)]
+
+
+def test_a_child_that_is_put_back_and_waits_is_cancelled_when_its_parent_fails_once_more(
+    store: Store,
+) -> None:
+    worker = join(store)
+    [one] = store.submit([job()])
+    two = submit(store, one)
+    for _ in range(2):
+        finish(store, worker, bad(only(store, worker)))
+        assert (state(store, one), state(store, two)) == (State.FAILED, State.CANCELLED)
+        assert store.retry([one, two]) == [one, two]
+
+
+def test_a_child_that_somebody_cancelled_waits_again_for_the_living(store: Store) -> None:
+    worker = join(store)
+    one, two = store.submit([job(), job()])
+    number = submit(store, one, two)
+    finish(store, worker, ok(claim(store, worker, 1)[0], '"a"'))
+    assert store.cancel([number]) == {number: State.CANCELLED}
+    assert store.retry([number]) == [number]
+    assert state(store, number) == State.WAITING
+    assert store.cancel([number]) == {number: State.CANCELLED}
+    finish(store, worker, ok(only(store, worker), '"b"'))
     assert state(store, number) == State.CANCELLED
     assert store.retry([number]) == [number]
     assert state(store, number) == State.QUEUED
-    finish(store, worker, bad(second))
-    assert state(store, number) == State.QUEUED
-    assert [one.job for one in store.inputs(number)] == [one]
+    assert [one.result for one in store.inputs(number)] == ['"a"', '"b"']
+
+
+def test_a_child_that_ran_and_failed_keeps_its_inputs_whatever_becomes_of_its_parents(store: Store) -> None:
+    worker = join(store)
+    [one] = store.submit([job()])
+    two = submit(store, one)
+    finish(store, worker, ok(only(store, worker), '"a"'))
+    finish(store, worker, bad(only(store, worker)))
+    store.discard([one])
+    assert store.retry([two]) == [two]
+    assert only(store, worker).id == two
+    assert store.inputs(two) == [Input(one, State.SUCCEEDED, '"a"', None)]
+
+
+def test_a_job_that_took_over_and_is_put_back_runs_anew(store: Store) -> None:
+    worker = join(store)
+    one, two = store.submit([job(), job(delay=10**12)])
+    finish(store, worker, over(only(store, worker), two))
+    store.cancel([one])
+    assert store.retry([one]) == [one]
+    assert state(store, one) == State.QUEUED
+    store.cancel([two])
+    assert state(store, one) == State.QUEUED
+
+
+def test_those_whose_parent_cannot_be_put_back_are_not_either(store: Store) -> None:
+    worker = join(store)
+    [one] = store.submit([job(unique="a")])
+    two = submit(store, one)
+    three = submit(store, two)
+    finish(store, worker, bad(only(store, worker)))
+    store.submit([job(unique="a")])
+    assert store.retry([one, two, three]) == []
+    assert [state(store, number) for number in (one, two, three)] == [
+        State.FAILED,
+        State.CANCELLED,
+        State.CANCELLED,
+    ]
+
+
+def test_a_parents_end_and_a_childs_return_agree(store: Store, another: Callable[[], Store]) -> None:
+    """However they meet, the child gets what its parent left, and runs once."""
+    worker = join(store)
+    second = another()
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(20):
+            [one] = store.submit([job()])
+            two = submit(store, one)
+            held = only(store, worker)
+            store.cancel([two])
+            returning = thread.submit(second.retry, [two])
+            finish(store, worker, ok(held, '"a"'))
+            assert returning.result(30) == [two]
+            after = only(store, worker)
+            assert (after.id, [one.result for one in store.inputs(two)]) == (two, ['"a"'])
+            finish(store, worker, ok(after))
 
 
 def test_forgotten_jobs_leave_nothing_behind(store: Store, raw: Raw) -> None:
@@ -503,6 +627,8 @@ def test_no_child_waits_for_ever_however_ends_and_submits_meet(
     finally:
         parents.put(None)
         thread.join(60)
+    while left := claim(store, worker, 2):  # who was about to get a child is passed over by a claim
+        finish(store, worker, *[ok(one) if one.id % 3 else bad(one) for one in left])
     assert len(children) == 100
     states = {number: state(store, number) for number in children}
     assert set(states.values()) <= {State.QUEUED, State.CANCELLED}

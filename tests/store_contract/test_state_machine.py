@@ -168,6 +168,11 @@ def _fits(wait: Wait) -> bool:
     return wait.on == On.END or (wait.end == State.SUCCEEDED) == (wait.on == On.SUCCESS)
 
 
+def _unmet(one: Job) -> list[Wait]:
+    """Those parents of a job of which it is not known that they have ended as it asks."""
+    return [wait for wait in one.waits if wait.on != On.TAKE_OVER and (wait.end is None or not _fits(wait))]
+
+
 @dataclass(frozen=True)
 class Given:
     """What a submit says of one job, as far as it is drawn; `after`: (chance, end, of this submit)."""
@@ -415,17 +420,42 @@ class Machine(RuleBasedStateMachine):
     @rule(chances=st.sets(CHANCES, max_size=8))
     def retry(self, chances: set[int]) -> None:
         numbers = self.model.pick(chances)
-        expected = []
+        before: dict[int, State] = {}
         for number in numbers:
             one = self.model.jobs[number]
             if not one.state.final or one.state == State.SUCCEEDED or self.model.holder(one.unique):
                 continue
-            expected.append(number)
+            before[number] = one.state
+            one.state, one.parent = State.WAITING, False
+        barred: set[int] = set()
+        for number in before:
+            if not self._can_wait_again(self.model.jobs[number], barred):
+                barred.add(number)
+        for number in barred:
+            self.model.jobs[number].state = before.pop(number)
+        for number in before:
+            one = self.model.jobs[number]
             one.attempt = one.crashes = 0
-            one.asked = one.parent = one.later = one.until_started = False
-            one.waits = [wait for wait in one.waits if wait.end is not None]
-            self.model.let_go([number])
-        assert self.store.retry(numbers) == expected
+            one.asked = one.later = one.until_started = False
+            one.waits = [wait for wait in one.waits if wait.end is not None or wait.on != On.TAKE_OVER]
+            for wait in _unmet(one):
+                state = self.model.jobs[wait.parent].state
+                wait.end = state if state.final else None
+        assert self.store.retry(numbers) == list(before)
+        self.model.let_go([number for number in before if not self.model.jobs[number].awaits])
+
+    def _can_wait_again(self, one: Job, barred: set[int]) -> bool:
+        """Whether each parent that has not ended as asked can still do so, or has; the living learn of it."""
+        can = True
+        for wait in _unmet(one):
+            parent = self.model.jobs.get(wait.parent)
+            if parent is None or wait.parent in barred:
+                can = False
+            elif parent.state.final:
+                can &= _fits(Wait(wait.parent, wait.on, parent.state))
+            if parent is not None and not parent.state.final:
+                parent.parent = True
+        return can
 
     @rule(chances=st.sets(CHANCES, max_size=2))
     def cancel(self, chances: set[int]) -> None:

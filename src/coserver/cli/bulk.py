@@ -73,7 +73,7 @@ CANCEL = Change(
 RETRY = Change(
     "retry",
     "put back into their queues",
-    "since they have not failed, or their unique key is taken",
+    "since they have not failed, their unique key is taken, or what they wait for ended otherwise (put that back, too)",
     tuple(state for state in FINAL if state is not State.SUCCEEDED),
     (State.FAILED, State.LOST),
     lambda client, ids: dict.fromkeys(client.retry(ids), False),

@@ -169,7 +169,8 @@ class Client:
     def retry(self, ids: Iterable[int]) -> list[int]:
         """Put finished jobs that did not succeed back into their queues, with a fresh budget and under their old ids.
 
-        Returns the ids that were put back; succeeded, living and unknown ones are left alone.
+        Returns the ids that were put back; succeeded, living and unknown ones are left alone, those whose unique key a
+        living job has, and those that wait for a job which has not ended as they ask and is not put back with them.
         """
         return self._opened().retry(list(ids))
 

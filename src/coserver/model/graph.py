@@ -8,7 +8,8 @@ that took over from its parent ends just as the parent did.
 Edges lead to jobs that were there before, so no circle can arise, except by taking over: whoever writes such an edge
 looks first whether the parent waits for the child.
 
-A child that no longer waits (somebody put it back after it was cancelled) takes no notice of ends.
+A child that no longer waits (it was cancelled for another reason) takes no notice of ends. Put back, it waits again for
+those that have not ended as it asks.
 """
 
 from __future__ import annotations

@@ -10,21 +10,15 @@ are read, and last every new job goes where it belongs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from coserver.errors import InvalidArguments
 from coserver.model.graph import Adopt, Cancel, Link, verdict
 from coserver.model.job import Flag, NewJob, State
 from coserver.store import endings
-from coserver.store.endings import End
+from coserver.store.endings import End, Ended
 from coserver.store.records import INLINE, due_at, error_text, json_text
 from coserver.store.session import Session
-
-LOOKS = 3
-"""How often a parent is looked for: somebody may put it back among the living between two looks."""
-
-Ended = Sequence[Any]
-"""How a parent ended: state, result, error."""
 
 
 class Stored(NamedTuple):
@@ -142,17 +136,11 @@ def _join(
 def _tell(
     session: Session, parents: set[int], new: dict[int, NewJob], children: dict[int, list[int]]
 ) -> dict[int, Ended]:
-    """Raise PARENT on the living parents; return how the others ended: state, result, error."""
-    left = parents
-    ended: dict[int, Ended] = {}
-    for _ in range(LOOKS):
-        living = {row[0] for row in session.rows("raise_flags", ids=sorted(left), flag=int(Flag.PARENT))}
-        left = left - living
-        if left:
-            ended.update({job: end for job, *end in session.rows("ended", ids=sorted(left))})
-            left = left - ended.keys()
-        if not left:
-            return ended
+    """Raise PARENT on the living parents; return how the others ended."""
+    living, ended = endings.tell_parents(session, parents)
+    left = parents - living - ended.keys()
+    if not left:
+        return ended
     missing = min(left)
     child = next(number for number, its in children.items() if missing in its)
     raise InvalidArguments(

@@ -187,10 +187,11 @@ class Producer(Protocol):
 
     def retry(self, ids: Sequence[int]) -> list[int]:
         """Put finished jobs that did not succeed back into their queues with a fresh budget, under their old ids and
-        at the end of their lines. They no longer count as ended.
+        at the end of their lines. They no longer count as ended. One that was cancelled because of a job that it waited
+        for waits for it again, if that is living or put back in the same call, and takes what it has left meanwhile.
 
-        Returns the ids that were put back; succeeded, living and unknown ones are left alone, and those whose unique
-        key a living job has."""
+        Returns the ids that were put back; succeeded, living and unknown ones are left alone, those whose unique key a
+        living job has, and those that wait for a job which has not ended as they ask, or is gone."""
 
     def cancel(self, ids: Sequence[int]) -> dict[int, State]:
         """Cancel living jobs: what does not run ends as cancelled, with what waits for its success; what runs is asked

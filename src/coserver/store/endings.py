@@ -9,6 +9,10 @@ of two transactions that wait for each other, and its caller begins it anew.
 Raising a flag and ending meet at the row's lock. Who submits a child raises PARENT on its parents: either that comes
 first, and then the parent's end takes this way and finds the edge, or the end does, and then the parent is found among
 the finished jobs.
+
+A job that is put back waits again for what had not ended as it asks. So a chain goes on where it broke when the broken
+job is put back with those after it; one that was put back alone, while the job before it stays failed, could never
+have what it needs, and is left as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
-from coserver.model.graph import Adopt, Cancel, Link, follow
+from coserver.model.graph import Adopt, Cancel, Link, follow, meets
 from coserver.model.job import (
     Cancelled,
     Crashed,
@@ -165,6 +169,30 @@ def _write(session: Session, ends: list[End], rows: dict[int, Row]) -> None:
     if blobs:
         session.rows("add_blobs", told=json_text(blobs))
     session.rows("tally", told=json_text([(*key, n) for key, n in sorted(counted.items())]))
+
+
+LOOKS = 3
+"""How often a parent is looked for: somebody may put it back among the living between two looks."""
+
+Ended = Sequence[Any]
+"""How a parent ended: state, result, error."""
+
+
+def tell_parents(session: Session, ids: Iterable[int]) -> tuple[set[int], dict[int, Ended]]:
+    """Have those of these jobs that are living know that others wait for their ends; return them, and how the others
+    ended. Those that are in neither do not exist (any more)."""
+    left = set(ids)
+    living: set[int] = set()
+    ended: dict[int, Ended] = {}
+    for _ in range(LOOKS):
+        if not left:
+            break
+        living.update(row[0] for row in session.rows("raise_flags", ids=sorted(left), flag=int(Flag.PARENT)))
+        left -= living
+        if left:
+            ended.update({job: end for job, *end in session.rows("ended", ids=sorted(left))})
+            left -= ended.keys()
+    return living, ended
 
 
 def let_go(session: Session, ids: Sequence[int]) -> int:
@@ -447,15 +475,50 @@ def revive(session: Session, ids: Sequence[int]) -> tuple[list[int], int]:
     revived: dict[int, int] = dict(session.rows("revive", ids=list(found)))
     if not revived:
         return [], 0
-    back = sorted(revived)
+    waits, barred = _wait_again(session, sorted(revived))
+    if barred:
+        session.rows("remove", ids=sorted(barred))
+    back = sorted(revived.keys() - barred)
+    if not back:
+        return [], 0
     session.rows("forget", ids=back)
-    session.rows("drop_waits", ids=back)
     counted = Counter((0, readable(found[job][1]), found[job][2]) for job in back)
     told = [(*key, -n) for key, n in sorted(counted.items())]
     # How many were put back is kept beside, so that what has ever ended can be told, too: it only grows.
     told += [(worker, queue, -state, n) for (worker, queue, state), n in sorted(counted.items())]
     session.rows("tally", told=json_text(told))
-    return back, let_go(session, [job for job in back if revived[job] != State.NEW])
+    return back, let_go(session, [job for job in back if revived[job] != State.NEW and job not in waits])
+
+
+def _wait_again(session: Session, ids: Sequence[int]) -> tuple[dict[int, int], set[int]]:
+    """Let jobs that are put back wait again for those of their parents that have not ended as they ask, and take what
+    the others left since. Return for how many each waits, and those that have to stay as they are: a parent ended
+    otherwise and was not put back itself, or is gone."""
+    session.rows("drop_waits", ids=list(ids))
+    unmet = [
+        (child, place, parent, On(on))
+        for child, place, parent, on, state in session.rows("edges_of", ids=list(ids))
+        if state is None or not meets(On(on), State(state))
+    ]
+    living, ended = tell_parents(session, {parent for _, _, parent, _ in unmet})
+    waits: Counter[int] = Counter()
+    barred: set[int] = set()
+    told: list[tuple[object, ...]] = []
+    for child, place, parent, on in unmet:  # in the order of children, so parents come before theirs
+        if parent in living and parent not in barred:
+            waits[child] += 1
+            told.append((child, place, None, None, None))
+        elif parent in ended and meets(on, State(ended[parent][0])):
+            told.append((child, place, *ended[parent]))
+        else:
+            barred.add(child)
+    told = [edge for edge in told if edge[0] not in barred]
+    waits = Counter({child: number for child, number in waits.items() if child not in barred})
+    if told:
+        session.rows("set_edges", told=json_text(told))
+    if waits:
+        session.rows("set_waits", told=json_text(list(waits.items())))
+    return waits, barred
 
 
 def forget(session: Session, ids: Sequence[int]) -> list[int]:
