@@ -8,8 +8,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from coserver.model.restart import RestartPolicy
 from coserver.model.service import (
-    RECYCLED,
-    UNFIT,
     AskToEnd,
     Backoff,
     Began,
@@ -44,6 +42,7 @@ from coserver.model.service import (
     step,
     word,
 )
+from coserver.model.statuses import RECYCLED, UNFIT
 
 CRASH = End(at=0, signal=11)
 

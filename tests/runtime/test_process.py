@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from coserver.model.job import State
-from coserver.model.service import RECYCLED, UNFIT
+from coserver.model.statuses import RECYCLED, UNFIT
 from coserver.runtime.started import read_started
 from coserver.store import open_store
 from coserver.store.contract import Store

@@ -31,11 +31,7 @@ from typing import assert_never
 
 from coserver.model import restart
 from coserver.model.restart import Again, Done, GiveUp, Record, RestartPolicy
-
-RECYCLED = 75
-"""Exit status of a process of our own that wants to be replaced by a fresh one."""
-UNFIT = 78
-"""Exit status of a process of our own that cannot work as things are, however often it is started."""
+from coserver.model.statuses import RECYCLED, UNFIT
 
 
 class Then(Enum):

@@ -12,7 +12,7 @@ killed.
 
 A mistake of the user's is one line on stderr and exit status 1. A process that is worn (`runtime.wear`) leaves by
 itself, in order, with the status RECYCLED; one that is too old for the tables of its store says so and leaves with
-UNFIT (`model.service`).
+UNFIT (`model.statuses`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from coserver import logs
 from coserver.errors import CoserverError, TooOld
 from coserver.model.address import parse_address
 from coserver.model.job import DEFAULT_QUEUE
-from coserver.model.service import RECYCLED, UNFIT
+from coserver.model.statuses import RECYCLED, UNFIT
 from coserver.runtime import spec as specs
 from coserver.runtime.bridge import Bridge, Calls
 from coserver.runtime.isolated import Isolation

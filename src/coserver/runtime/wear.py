@@ -2,7 +2,7 @@
 
 Theory. Libraries leak, heaps fragment, and some programs are better for being begun anew now and then. A process is
 worn when it has run so many jobs, lived so long, or grown so large as its service says. Then it leaves in order: it
-claims nothing more, lets what runs finish, and ends with a status (`model.service.RECYCLED`) by which its node knows
+claims nothing more, lets what runs finish, and ends with a status (`model.statuses.RECYCLED`) by which its node knows
 that this was no failure. So that the processes of a service do not all leave at once, each draws its own limits at its
 start, up to a tenth more or less.
 """

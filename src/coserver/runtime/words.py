@@ -13,6 +13,7 @@ from coserver.host.keeper_link import SpawnFailed
 from coserver.model import service as rules
 from coserver.model.address import url
 from coserver.model.service import Slot
+from coserver.model.statuses import RECYCLED
 
 
 def why_not_begun(config: ServiceConfig, event: SpawnFailed) -> str:
@@ -50,7 +51,7 @@ def news(
                     yield logging.INFO, f"{process} is ready"
         case rules.Clearing():
             if not isinstance(earlier, rules.Clearing):
-                if config.kind == "python" and state.end.status == rules.RECYCLED:
+                if config.kind == "python" and state.end.status == RECYCLED:
                     yield logging.INFO, f"{process} has done its part; a fresh process takes over"
                     return
                 level = logging.INFO if isinstance(earlier, rules.Stopping) else logging.WARNING
