@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from coserver.errors import InvalidArguments, SchemaMismatch, UsageError
+from coserver.client import Client
+from coserver.errors import InvalidArguments, UsageError
 from coserver.model.job import Edge, JobFilter, Limit, On, State, Succeeded
 from coserver.store import open_store
 from coserver.store.contract import Store
@@ -442,15 +443,35 @@ def test_the_other_sqlite_library_is_refused(sqlite_url: str) -> None:
         by_stdlib.close()
 
 
-def test_a_store_without_tables_is_refused(tmp_path: Path) -> None:
+def test_a_store_without_tables_gets_them_in_the_callers_transaction(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE mine (x)")
+    connection.execute("INSERT INTO mine VALUES (1)")  # whoever else would make them now would have to wait
     store = open_store(f"sqlite:{path}?driver=sqlite3")
-    with pytest.raises(SchemaMismatch, match="db migrate"):
-        store.submit_on(connection, [job()])
+    store.submit_on(connection, [job()])
+    connection.rollback()
+    assert store.schema().version == 0
+
+    connection.execute("INSERT INTO mine VALUES (1)")
+    (number,) = store.submit_on(connection, [job()])
+    connection.commit()
+    kept = store.job(number)
+    assert kept is not None and kept.state is State.QUEUED
     connection.close()
     store.close()
+
+
+def test_the_first_use_of_a_client_may_be_in_a_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.execute("INSERT INTO mine VALUES (1)")
+    with Client(f"sqlite:{path}?driver=sqlite3") as client:
+        submitted = client.submit("shop:report", connection=connection)
+        connection.commit()
+        assert submitted.info().state is State.NEW
+    connection.close()
 
 
 def test_what_is_no_connection_that_we_know_is_refused_in_words(store: Store) -> None:

@@ -167,7 +167,8 @@ class Producer(Protocol):
 
     def submit_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[int]:
         """As `submit`, inside the open transaction of the caller's own connection, by which the jobs come and go.
-        Workers are told by its commit, or find them within 50 ms.
+        Workers are told by its commit, or find them within 50 ms. Where there are no tables yet they are made: on
+        SQLite in that transaction, too.
 
         `connection`: see `store.foreign`. Raises UsageError for one of another database or library; errors of the
         connection's own driver come out as they are."""

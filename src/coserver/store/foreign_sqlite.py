@@ -20,7 +20,7 @@ import apsw
 from coserver.errors import UsageError
 from coserver.store.driver import Database, Params, Row, split
 from coserver.store.foreign import Foreign, closed, other_database
-from coserver.store.sqlite_file import apply, checked_version
+from coserver.store.sqlite_file import apply, checked_version, version_of
 from coserver.store.statements import migrations
 from coserver.store.url import SQLiteUrl
 
@@ -33,12 +33,15 @@ def migrate_sqlite(found: Foreign) -> list[str]:
     """Apply pending migrations in the transaction of the caller's connection, whatever its database is."""
 
     def body(database: Database) -> list[str]:
-        steps = migrations("sqlite")
-        return [step.name for step in steps if apply("of this connection", database, step)]
+        return _make_tables("of this connection", database)
 
     database = _OfApsw(found.connection) if found.driver == "apsw" else _OfStdlib(found.connection)
     applied, _ = _within(database, body)
     return applied
+
+
+def _make_tables(url: str, database: Database) -> list[str]:
+    return [step.name for step in migrations("sqlite") if apply(url, database, step)]
 
 
 def on_sqlite(where: SQLiteUrl, found: Foreign, body: Callable[[Database], T]) -> tuple[T, bool]:
@@ -80,8 +83,15 @@ def _run(where: SQLiteUrl, driver: str, database: _Borrowed, body: Callable[[Dat
             f"cannot submit on this connection: it is of {_library(driver)}, and {where.masked} is opened by "
             f"{_library(where.driver)}; two SQLite libraries in one process corrupt a file, so {_mend(where)}"
         )
-    checked_version(where.masked, database)
-    return _within(database, body)
+    if version_of(database):
+        checked_version(where.masked, database)
+        return _within(database, body)
+
+    def with_tables(database: Database) -> T:
+        _make_tables(where.masked, database)
+        return body(database)
+
+    return _within(database, with_tables)
 
 
 def _within(database: _Borrowed, body: Callable[[Database], T]) -> tuple[T, bool]:

@@ -325,8 +325,12 @@ class PostgresStore:
             return Whereabouts(*run(connection, "whereabouts", {})[0])
 
     def _look_at_version(self) -> None:
-        """Make sure, before the caller's own connection is used, that the tables are this coserver's."""
+        """Make sure, before the caller's own connection is used, that the tables are there and this coserver's."""
         if not self._checked:
+            with self._pool.connection() as connection:
+                missing = self._version(connection) == 0
+            if missing:
+                self.migrate()
             with self._pool.connection() as connection:
                 self._ready(connection)
 
