@@ -137,3 +137,12 @@ def late_and_glad() -> str:
     with suppress(SystemExit):
         time.sleep(30)
     return "in time"
+
+
+@task(name="apart_chatter", isolate=True)
+def chatter(started: str, *, escaped: bool = False) -> None:
+    """Dies, and leaves a program behind that prints for as long as it can."""
+    program = subprocess.Popen(["yes", "chatter"], start_new_session=escaped)
+    append(started, str(program.pid))
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)

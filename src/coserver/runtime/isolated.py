@@ -81,6 +81,7 @@ ENDING = 2.0
 KEPT = 4096
 """Bytes of a process's last output that an error keeps."""
 _CHUNK = 1 << 18
+_PIPE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,36 +558,36 @@ class Isolated:
         self._start_at = now + min(longest, first * 2.0 ** min(self._misstarts, 16))
         self._misstarts += 1
 
-    def _pass_on(self, child: _Child, pipe: IO[bytes], fd: int) -> bool:
-        """Pass on what a process prints; whether there may be more."""
+    def _pass_on(self, child: _Child, pipe: IO[bytes], fd: int) -> None:
+        """Pass on what a process has printed, as much as a pipe holds."""
         if pipe.closed:
-            return False  # it was buried in this very turn
+            return  # it was buried in this very turn
         try:
-            data = os.read(pipe.fileno(), _CHUNK)
+            data = os.read(pipe.fileno(), _PIPE)
         except BlockingIOError:
-            return False
+            return
         if not data:
             with suppress(KeyError):
                 self._selector.unregister(pipe)
-            return False
+            return
         child.tail += data
         del child.tail[:-KEPT]
         with suppress(OSError):
             while data:
                 data = data[os.write(fd, data) :]
-        return True
 
     def _bury(self, child: _Child) -> None:
-        """A process has ended, or closed its connection: learn all that it said, and end what it left behind."""
+        """A process has ended, or closed its connection: end what it left behind, and learn all that it said."""
         if child not in self._children:
             return
+        _kill(child)  # first: what it started may print for ever
         while self._read(child):
             pass
         self._read_journal(child)
         child.journal.close()
         for pipe, fd in zip(child.outputs, (1, 2), strict=True):
-            while self._pass_on(child, pipe, fd):
-                pass
+            # All that lies in the pipe. What has escaped from the group may go on, and is heard no more.
+            self._pass_on(child, pipe, fd)
         how = self._reap(child)
         self._children.remove(child)
         now = time.monotonic()
