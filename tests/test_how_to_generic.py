@@ -44,6 +44,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def test_j4_every_command_of_the_page_runs(page_site: LiveSite) -> None:
+    """J4."""
     page_site.directory.mkdir()
     lines: list[str] = []
     replaced = dict(zip(("8642", "8643"), map(str, free_ports(2)), strict=True))

@@ -60,6 +60,7 @@ def open_files() -> int:
 
 
 def test_j4_a_job_runs_a_program_and_returns_its_output(coserver_jobs: Jobs) -> None:
+    """J4."""
     job = coserver_jobs.client.submit("command", [["sh", "-c", "cat; echo oops >&2"]], {"stdin": "größer\n"})
     coserver_jobs.drain()
     result = job.result()
@@ -331,6 +332,7 @@ def test_nothing_is_left_behind_by_a_program_out_of_time(file: Path, how: str) -
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_n7_a_cancelled_job_ends_its_program(file: Path, times: int) -> None:
+    """N7."""
     async def body() -> None:
         running = asyncio.create_task(command([PYTHON, "-c", LEAVE, str(file), "child", "stay"]))
         await auntil(number_in(file), "the program runs")

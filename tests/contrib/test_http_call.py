@@ -40,6 +40,7 @@ def call(*args: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 def test_j4_a_job_posts_json_and_its_result_is_the_answer(server: WebServer, coserver_jobs: Jobs) -> None:
+    """J4."""
     url = server.says("/orders", 201, b'{"id": 7}', Content_Type="application/json", X_Made="yes")
     job = coserver_jobs.client.submit("http-call", [url], {"json": {"name": "Zoë"}})
     assert coserver_jobs.drain() == 1

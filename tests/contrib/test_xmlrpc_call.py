@@ -43,6 +43,7 @@ def rpc() -> Iterator[str]:
 
 
 def test_j4_a_job_calls_a_method_and_returns_its_value(rpc: str, coserver_jobs: Jobs) -> None:
+    """J4."""
     values = [1, "zwei <&>", 3.5, None, True, {"a": [1, 2]}]
     jobs = [
         coserver_jobs.client.submit("xmlrpc-call", [rpc, "echo", values]),

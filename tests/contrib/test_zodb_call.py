@@ -30,6 +30,7 @@ def call(uri: str, function: str, *args: Any) -> Any:
 
 
 def test_j4_a_job_runs_a_function_in_a_transaction(uri: str, tmp_path: Path, coserver_jobs: Jobs) -> None:
+    """J4."""
     client = coserver_jobs.client
     first = client.submit("zodb-call", [uri, SHELVES + "put", ["tea", {"grams": 100}]])
     second = client.submit("zodb-call", [uri, "tests.contrib.shelves.get", ["tea"]])

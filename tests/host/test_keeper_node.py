@@ -19,6 +19,7 @@ from tests.host.keeping import Site, alive, eventually, heard, heard_among, on_a
 
 @on_a_loop
 async def test_n8_a_node_killed_ten_times_under_load_changes_nothing_and_loses_no_exit(site: Site) -> None:
+    """N8."""
     link = await site.node()
     steady = {}
     for number in range(5):

@@ -77,6 +77,7 @@ def test_it_begins_by_looking_for_as_much_as_it_can_take() -> None:
 
 
 def test_slots_of_a_queue_and_of_all_are_kept() -> None:
+    """J5, J10."""
     bench = Bench({"a": 2, "b": 2}, concurrency=3)
     bench.bring(*[row(n) for n in range(1, 5)], *[row(n, queue="b") for n in range(5, 9)])
     assert bench.roused["loop"] == 1

@@ -54,6 +54,7 @@ def refused(source: str) -> CannotLoad:
 
 
 def test_j2_a_plugin_of_another_package_is_loaded_by_its_name(install: Install) -> None:
+    """J2."""
     plugins = {"acme-mail": "acme_mail", "acme-print": "acme_print"}
     install("acme", {"coserver.tasks": plugins}, acme_mail=declaring("mail"), acme_print=declaring("print"))
     load_tasks(["@acme-mail"])

@@ -90,6 +90,7 @@ def test_a_process_works_and_leaves_with_0_on_term(home: Path, store: Store, sto
 def test_n12_on_term_running_jobs_finish_and_the_others_go_back_uncharged(
     home: Path, store: Store, store_url: str
 ) -> None:
+    """N12."""
     go, begun = home / "go", home / "begun"
     with child(home, **working(home, store_url)) as process:
         ids = submit(store, "wait_for", *[f'["{go}","{begun}"]'] * 30)
@@ -161,6 +162,7 @@ def test_a_second_term_hurries(home: Path, sqlite_url: str) -> None:
 def test_n11_after_a_kill_those_that_had_begun_are_charged_and_their_mates_are_not(
     home: Path, store: Store, store_url: str
 ) -> None:
+    """N11."""
     go, begun, started = home / "go", home / "begun", home / "started"
     with child(home, **working(home, store_url, token="t1", started=str(started))) as process:
         ids = submit(store, "wait_for", *[f'["{go}","{begun}"]'] * 12)
@@ -266,6 +268,7 @@ def test_the_node_hears_of_readiness_and_can_pause_and_resume(home: Path, sqlite
 
 
 def test_n10_a_process_with_a_blocked_loop_still_shows_its_stacks(home: Path, sqlite_url: str) -> None:
+    """N10."""
     (home / "app" / "blocking.py").write_text(
         "import time\nfrom coserver import task\n"
         '@task(name="stuck")\nasync def stuck_in_here(path: str) -> None:\n'

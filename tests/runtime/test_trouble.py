@@ -339,6 +339,7 @@ def test_a_worker_can_leave_while_its_store_is_away(store: Store) -> None:
 def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_change_nothing(
     store_url: str, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """N3."""
     async def test() -> None:
         (job,) = submit(store, "hold", '["x"]')
         other = fresh(store_url)
@@ -393,6 +394,7 @@ def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(store_url:
 
 
 def test_j11_the_jobs_of_a_worker_whose_lease_ran_out_are_taken_over(store_url: str, store: Store) -> None:
+    """J11."""
     async def test() -> None:
         (job,) = submit(store, "hold", '["x"]')
         silent = Faulty(store)

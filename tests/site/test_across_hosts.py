@@ -229,6 +229,7 @@ def test_nobody_is_dead_because_the_network_was_away_for_longer_than_a_lease(
 def test_j11_a_host_cut_off_alone_is_taken_over_from_and_its_finishes_change_nothing(
     hosts: Hosts, postgres_url: str
 ) -> None:
+    """J11."""
     with proxy(postgres_url) as way, Client(postgres_url) as client:
         one = hosts.up("one", way.url, room=5)
         pids = one.pids()
@@ -287,6 +288,7 @@ def test_a_database_that_is_restarted_or_crashes_loses_doubles_and_ends_nothing(
 def test_n12_a_host_that_is_stopped_keeps_what_it_finished_and_hands_back_the_rest(
     hosts: Hosts, postgres_url: str
 ) -> None:
+    """N12."""
     one = hosts.up("one", postgres_url, room=10)
     with Client(postgres_url) as client:
         jobs = {

@@ -45,6 +45,7 @@ def state(site: LiveSite, job: int) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_n7_n11_a_program_ends_with_its_worker_and_its_job_runs_again(site: LiveSite, how: str) -> None:
+    """N7."""
     site.write(SITE)
     (site.directory / "stay.sh").write_text(STAY)
     site.up()
@@ -65,6 +66,7 @@ def test_n7_n11_a_program_ends_with_its_worker_and_its_job_runs_again(site: Live
 
 
 def test_j14_a_plugin_that_is_not_named_is_not_provided(site: LiveSite) -> None:
+    """J14."""
     site.write(SITE)
     done = site.run("jobs", "submit", "http-call", "http://127.0.0.1/", check=4)
     assert "no service has that task; it knows command" in done.stderr

@@ -44,6 +44,7 @@ def rows(store_url: str) -> list[int]:
 def test_n18_a_row_that_nobody_takes_is_named_by_every_face_with_its_mend(
     site: LiveSite, store_url: str, rows: list[int]
 ) -> None:
+    """N18."""
     unknown, unread = rows
     site.write(SITE.replace("STORE", store_url), work=WORK)
     site.up()

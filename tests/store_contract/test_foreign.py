@@ -58,6 +58,7 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
 
 
 def test_n4_a_job_comes_with_the_callers_commit(shop: Shop) -> None:
+    """N4."""
     with shop.open() as caller:
         caller.begin()
         caller.execute("CREATE TABLE photo (name text)")
@@ -71,6 +72,7 @@ def test_n4_a_job_comes_with_the_callers_commit(shop: Shop) -> None:
 
 
 def test_n4_a_job_goes_with_the_callers_rollback(shop: Shop) -> None:
+    """N4."""
     with shop.open() as caller:
         caller.begin()
         shop.store.submit_on(caller.given, [job(), job()])

@@ -134,7 +134,7 @@ def test_children_are_told_within_one_submit_by_their_positions(store: Store) ->
 def test_an_edge_asks_for_an_end_whether_it_comes_before_or_after(
     store: Store, on: On, end: str, expected: State, late: bool
 ) -> None:
-    """J9: callbacks on success and failure are jobs themselves, also when added after completion."""
+    """J8: callbacks on success and failure are jobs themselves, also when added after completion."""
     worker = join(store)
     [parent] = store.submit([job()])
     number = 0 if late else submit(store, parent, on=on)
@@ -439,7 +439,7 @@ def test_forgotten_jobs_leave_nothing_behind(store: Store, raw: Raw) -> None:
 
 
 def test_a_job_that_returns_a_job_ends_as_that_one_does(store: Store) -> None:
-    """J9: a job that returns a job."""
+    """J8: a job that returns a job."""
     worker = join(store)
     [one] = store.submit([job()])
     waiting = submit(store, one)

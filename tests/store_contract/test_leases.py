@@ -43,6 +43,7 @@ def holding(store: Store, raw: Raw) -> int:
 
 
 def test_j11_who_was_silent_while_a_sibling_was_not_is_dead(store: Store, raw: Raw, holding: int) -> None:
+    """J11."""
     sibling = join(store, "images/2")
     steady(raw, sibling)
     assert store.park(sibling) is True
