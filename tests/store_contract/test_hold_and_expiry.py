@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+import psycopg
 import pytest
 
 from coserver.errors import InvalidArguments, SchemaMismatch
 from coserver.model.job import Edge, JobInfo, On, State, TakeOver
+from coserver.store import open_store
 from coserver.store.contract import PROTOCOL, Store
+from coserver.store.records import PASSED_OVER
 from tests.store_contract.helpers import Raw, again, claim, eventually, finish, job, join, ok, swap
 
 
@@ -179,11 +182,31 @@ def test_what_has_begun_once_never_expires(store: Store, raw: Raw) -> None:
 def test_more_than_one_exchange_expires_are_not_claimed_meanwhile(store: Store) -> None:
     worker = join(store)
     [fine] = store.submit([job(), *[job(begin_by=now() - SECOND) for _ in range(700)]])[:1]
-    first = swap(store, worker, limit=1000)
-    assert (list(first.claimed), first.live, first.next_due) == ([], True, 0)
-    second = swap(store, worker, limit=1000)
-    assert [held.id for held in second.claimed] == [fine]
+    assert [held.id for held in claim(store, worker, 1000)] == [fine]
+    assert 0 < store.counts().by_state[State.EXPIRED] < 700
+    assert claim(store, worker, 1000) == []
     assert store.counts().by_state[State.EXPIRED] == 700
+
+
+def test_a_late_job_whose_row_somebody_holds_stops_no_other_claim(postgres_url: str) -> None:
+    """Whoever submits a child locks its parent for as long as the transaction is open."""
+    store = open_store(postgres_url)
+    try:
+        worker = join(store)
+        [late] = store.submit([job(begin_within=100_000)])
+        with psycopg.connect(postgres_url) as user:
+            store.submit_on(user, [job(after=(Edge(late),))])
+            eventually(lambda: swap(store, worker).next_due == PASSED_OVER)
+            assert store.tick().next_due == PASSED_OVER
+            eventually(lambda: not store.park(worker))
+            fine = store.submit([job(), job()])
+            assert [held.id for held in claim(store, worker)] == fine
+            user.rollback()
+        assert claim(store, worker) == []
+        assert info(store, late).state == State.EXPIRED
+        assert swap(store, worker).next_due is None
+    finally:
+        store.close()
 
 
 def test_an_expired_job_that_is_put_back_has_no_time_limit_any_more(store: Store) -> None:

@@ -18,7 +18,7 @@ from tests.postgres import Server
 from tests.store_contract.helpers import QUEUE, TASK, Raw, back, claim, finish, job, join, ok
 
 
-@pytest.mark.parametrize("name", ["best", "suspect"])
+@pytest.mark.parametrize("name", ["best", "best_in_time", "suspect"])
 def test_the_claim_uses_the_ready_index_on_sqlite(sqlite_url: str, name: str) -> None:
     raw = Raw(sqlite_url)
     try:

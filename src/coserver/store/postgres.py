@@ -533,10 +533,8 @@ class PostgresStore:
                     ready += upkeep.ready
                     suspects = suspects or bool(upkeep.crashed)
                     if new or due_now:
-                        due = run(connection, "next_due", {})[0][0]
-                    moved = (
-                        moved or upkeep.ready > 0 or upkeep.expired > 0
-                    )  # while one is overdue nothing is claimed
+                        due = upkeep.wait(run(connection, "next_due", {})[0][0])
+                    moved = moved or upkeep.ready > 0
                 if moved and not claimed:
                     again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
                     suspects = again[7]
@@ -687,7 +685,7 @@ class PostgresStore:
                 pruned += _alone(connection, partial(_prune, state=state, age=age, limit=limit - pruned))
             run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
             self._vacuum.consider(connection)
-            due = run(connection, "next_due", {})[0][0]
+            due = done.wait(run(connection, "next_due", {})[0][0])
             self._rouse(connection, done.ready if done.ready > 0 else len(run(connection, "idle", {})))
         more = (
             limit in (done.routed, done.promoted, pruned)
@@ -695,9 +693,7 @@ class PostgresStore:
             or done.rescued >= limit
             or done.more
         )
-        return Upkeep(
-            done.routed, done.promoted, done.rescued, pruned, more, None if due is None else max(due, 0)
-        )
+        return Upkeep(done.routed, done.promoted, done.rescued, pruned, more, due)
 
     def _keep(
         self,

@@ -46,6 +46,9 @@ UPKEEP_PER_EXCHANGE = 100
 EXPIRED_PER_EXCHANGE = 500
 """How many jobs that have not begun in time one exchange ends at most."""
 
+PASSED_OVER = 50_000
+"""After how many µs somebody looks again at what is due, but was passed over because another transaction held it."""
+
 KEEP_WORKERS = 7 * 86_400_000_000
 """Incarnations that ended longer ago (µs) are forgotten."""
 
@@ -124,6 +127,14 @@ class Freed:
     def rescued(self) -> int:
         """How many jobs of dead workers were dealt with."""
         return len(self.uncharged) + len(self.crashed) + len(self.lost) + len(self.cancelled)
+
+    def wait(self, due: int | None) -> int | None:
+        """In how many µs to look again, when time alone makes work in `due`. What has been due for a while, though
+        this pass found nothing to do, was passed over."""
+        if due is None or due > -PASSED_OVER:
+            return None if due is None else max(due, 0)
+        moved = self.promoted or self.expired or self.routed or self.rescued or self.ready > 0 or self.more
+        return 0 if moved else PASSED_OVER
 
     def join(self, other: Freed) -> None:
         """Count what another pass did."""

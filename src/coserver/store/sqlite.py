@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 from itertools import islice
 from json import dumps, loads
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -100,6 +100,9 @@ GROUP = 5000
 
 Ended = tuple[int, int, int, int, str | None, str | None]
 """A finish as the statement of that name reads it: id, claim, started_at, finished_at, result, error."""
+
+Best = Literal["best", "best_in_time"]
+"""The statement that reads a line: the second where some jobs may be overdue."""
 
 
 _UNTIL_STARTED = int(Flag.UNTIL_STARTED)  # a plain number, because it is looked at once per job
@@ -448,10 +451,9 @@ class SQLiteStore:
                 due = database.all(_sql("next_due"))[0][0]
             elif gate is not None:
                 due = gate if due is None else min(due, gate)
-            if freed.expired == EXPIRED_PER_EXCHANGE:  # more may be overdue, and must not be claimed
-                return Exchange((), stale, 0, True), self._whom_any(database, freed.ready)
+            best: Best = "best_in_time" if freed.expired == EXPIRED_PER_EXCHANGE else "best"
             closed = set(loads(paused)) if paused != "[]" else set()
-            claimed = self._claim(database, worker, want, now, bool(suspects), closed)
+            claimed = self._claim(database, worker, want, now, best, bool(suspects), closed)
             if parked and claimed:
                 database.all(_sql("unpark"), {"worker": worker})
             next_due = None if claimed or due is None else max(due - now, 0)
@@ -522,10 +524,17 @@ class SQLiteStore:
         return unfit
 
     def _claim(
-        self, database: Database, worker: int, want: Want, now: int, suspects: bool, paused: set[str]
+        self,
+        database: Database,
+        worker: int,
+        want: Want,
+        now: int,
+        best: Best,
+        suspects: bool,
+        paused: set[str],
     ) -> list[Claimed]:
         room = dict(want.room) | dict.fromkeys(paused, 0)
-        chosen = self._choose(database, want, room, suspects)
+        chosen = self._choose(database, want, room, best, now, suspects)
         if not chosen:
             return []
         ids = json_text(chosen)
@@ -537,15 +546,18 @@ class SQLiteStore:
         rows.sort(key=by_place)
         return [Claimed(*row[:10]) for row in rows]
 
-    def _choose(self, database: Database, want: Want, room: dict[str, int], suspects: bool) -> list[int]:
+    def _choose(
+        self, database: Database, want: Want, room: dict[str, int], best: Best, now: int, suspects: bool
+    ) -> list[int]:
         """The best jobs over all pairs, at most `room` of each queue; a suspect alone, when its turn comes."""
+        late = (now,) if best == "best_in_time" else ()
         lines = []
         suspect: Row | None = None
         for queue, task in want.pairs:
             limit = min(want.limit, room.get(queue, want.limit))
             if limit <= 0:
                 continue
-            line = _rows(database.all(_sql("best"), (queue, task, limit))[0][0])
+            line = _rows(database.all(_sql(best), (queue, task, limit, *late))[0][0])
             if line:
                 line.sort()
                 lines.append([(*row, queue) for row in line])

@@ -4,8 +4,9 @@
 -- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way.
 -- pairs … picked: of every provided (queue, task) the first in line, locked so that two claimers never meet, then the
 --   best over all. A job that has killed workers is no candidate, but nothing behind it in line is claimed before it.
---   A paused queue is left out. In a queue with a limit only jobs that hold its slot are taken: one that became ready
---   while the limit was being declared may stand in line without, until the next tick.
+--   A paused queue is left out, and a job that has not begun in time: whoever may hold its row, so that it cannot be
+--   ended just now, holds up no other. In a queue with a limit only jobs that hold its slot are taken: one that became
+--   ready while the limit was being declared may stand in line without, until the next tick.
 -- claimed: only for a live worker. Its time is read after everything else, so that no start comes before the admission
 --   that let it in (`store.limits`).
 --
@@ -46,9 +47,6 @@ WITH told AS MATERIALIZED (
     SELECT p.queue, p.task, p.room, p.queue = ANY (c.limited) AS limited
       FROM unnest(%(queues)s::text[], %(tasks)s::text[], %(rooms)s::integer[]) AS p (queue, task, room), me, closed c
      WHERE p.queue <> ALL (c.paused)
-       AND NOT EXISTS (SELECT 1 FROM coserver_job
-                        WHERE begin_by > 0 AND begin_by <= (date_part('epoch', now()) * 1000000)::bigint
-                          AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)
 ), suspect AS MATERIALIZED (
     SELECT c.priority, c.seq
       FROM pairs p, LATERAL (
@@ -63,6 +61,7 @@ WITH told AS MATERIALIZED (
       FROM pairs p, LATERAL (
            SELECT j.id, j.priority, j.seq FROM coserver_job j
             WHERE j.state = 5 AND j.crashes = 0 AND j.queue = p.queue AND j.task = p.task
+              AND (j.begin_by BETWEEN 1 AND (date_part('epoch', now()) * 1000000)::bigint AND j.attempt = 0) IS NOT TRUE
               AND (NOT p.limited OR EXISTS (SELECT 1 FROM coserver_slot s WHERE s.job = j.id AND s.key = 'queue:' || j.queue))
             ORDER BY j.priority, j.seq LIMIT p.room
               FOR UPDATE SKIP LOCKED) c

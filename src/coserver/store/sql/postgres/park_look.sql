@@ -1,4 +1,5 @@
--- Is there anything that this worker could take, or that it should route, promote or free?
+-- Is there anything that this worker could take, or that it should route, promote or free? What has been overdue for a
+-- second is in somebody's hands, or will be found in time by who ticks.
 WITH me AS MATERIALIZED (
     SELECT queues::json AS queues, tasks::json AS tasks FROM coserver_worker WHERE id = %(worker)s::bigint AND state + 0 = 0
 ), tasks AS MATERIALIZED (
@@ -10,7 +11,10 @@ WITH me AS MATERIALIZED (
 SELECT NOT EXISTS (SELECT 1 FROM me)
     OR EXISTS (SELECT 1 FROM pairs p, LATERAL (
                       SELECT 1 FROM coserver_job j
-                       WHERE j.state = 5 AND j.crashes = 0 AND j.queue = p.queue AND j.task = p.task LIMIT 1) found)
+                       WHERE j.state = 5 AND j.crashes = 0 AND j.queue = p.queue AND j.task = p.task
+                         AND (j.begin_by BETWEEN 1 AND (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+                              AND j.attempt = 0) IS NOT TRUE
+                       LIMIT 1) found)
     OR EXISTS (SELECT 1 FROM pairs p, LATERAL (
                       SELECT 1 FROM coserver_job j
                        WHERE j.state = 5 AND j.crashes > 0 AND j.queue = p.queue AND j.task = p.task LIMIT 1) found)
@@ -22,6 +26,7 @@ SELECT NOT EXISTS (SELECT 1 FROM me)
                 <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint, false)
     OR EXISTS (SELECT 1 FROM coserver_job
                 WHERE begin_by > 0 AND begin_by <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+                  AND begin_by > (date_part('epoch', clock_timestamp()) * 1000000)::bigint - 1000000
                   AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)
     OR EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE w.state < 2
