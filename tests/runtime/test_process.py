@@ -19,7 +19,7 @@ import apsw
 import psycopg
 import pytest
 
-from coserver.model.job import State
+from coserver.model.job import NewJob, State
 from coserver.model.statuses import RECYCLED, UNFIT
 from coserver.runtime.started import read_started
 from coserver.store import open_store
@@ -595,6 +595,31 @@ def test_a_process_that_works_off_the_rest_can_be_asked_to_end(home: Path, sqlit
         found = store.job(job)
         assert found is not None
         assert (found.state, found.crashes) == (State.QUEUED, 0)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["worn", "asked to end"])
+def test_a_thread_that_hangs_in_a_function_whose_time_was_over_keeps_no_process(
+    home: Path, store_url: str, asked: bool
+) -> None:
+    """Its job has failed, and nothing waits for it any more."""
+    store = open_store(store_url)
+    try:
+        args = f'["{home / "never"}","{home / "began"}"]'
+        (job,) = store.submit([NewJob("wait_plain", args, options='{"timeout":0.5}')])
+        given: dict[str, Any] = {} if asked else {"max_jobs": 1}
+        with child(home, **working(home, store_url, stop_timeout=60.0, **given)) as process:
+            until((home / "began").exists, "it runs")
+            if asked:
+                process.signal(signal.SIGTERM)
+            else:
+                submit(store, "touch", f'["{home / "out"}"]')
+            assert process.wait() == (0 if asked else RECYCLED)
+            assert "something still holds this process" not in process.said
+        found = store.job(job)
+        assert found is not None
+        assert (found.state, found.crashes) == (State.FAILED, 0)
     finally:
         store.close()
 

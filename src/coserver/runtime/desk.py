@@ -52,9 +52,9 @@ from types import MappingProxyType
 
 from coserver.model import batch
 from coserver.model.batch import Go, Park, View, Wait, decide
-from coserver.model.job import Claimed, Input, Outcome, Priority, Release
+from coserver.model.job import Claimed, Input, Interrupted, Outcome, Priority, Release
 from coserver.model.reconcile import Key
-from coserver.runtime.line import COROUTINE, ISOLATED, KINDS, PLAIN, Job, Line, Stop, Turn, key, order
+from coserver.runtime.line import COROUTINE, ISOLATED, KINDS, LEAVING, PLAIN, Job, Line, Stop, Turn, key, order
 from coserver.runtime.progress import Board
 from coserver.store.contract import Want
 
@@ -728,9 +728,13 @@ class Desk:
             self._urgent = True
 
     def farewell(self) -> Load:
-        """Take what is done; nothing is claimed any more."""
+        """Take what is done, and what still runs as interrupted, whatever comes of it; nothing is claimed any more."""
         with self._lock:
             done, self._done = [*self._unsure, *self._done], []
+            for job in list(self._begun):
+                if not job.told and job not in self._orphans:
+                    job.told = True
+                    done.append(Interrupted(job.claimed.id, job.claimed.claim, LEAVING))
             self._unsure = []
             self._flying += 1
             return Load(done, Want(0, (), ()))
@@ -754,9 +758,12 @@ class Desk:
             )
 
     def settled(self) -> bool:
-        """Whether nothing is at hand, runs or waits to be recorded, and no lane is on its way."""
+        """Whether nothing is at hand, runs or waits to be recorded, and no lane is on its way. What still runs after
+        its end was told counts for nothing: it may hang for ever, and what becomes of it is dropped."""
         with self._lock:
-            return not (self._out or self._waiting or self._unrecorded() or self._flying)
+            if self._waiting or self._unrecorded() or self._flying:
+                return False
+            return self._out <= sum(job.told for job in list(self._begun))
 
     def _unrecorded(self) -> int:
         return len(self._done) + len(self._unsure)

@@ -282,7 +282,10 @@ class Process:
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
-        return 0 if stopping.done() else RECYCLED
+        if stopping.done():
+            return 0
+        self._end_in_time(RECYCLED)  # a thread may hang in a function whose time was over
+        return RECYCLED
 
     def _fail(self, parts: list[asyncio.Task[Any]]) -> int:
         """A part ended that nobody asked to end: say why."""
@@ -310,7 +313,12 @@ class Process:
             hurry.set()
             return
         stop.set()
-        self._last = threading.Timer(self._spec.stop_timeout * LAST, _end)
+        if self._last is None:
+            self._end_in_time(0)
+
+    def _end_in_time(self, status: int) -> None:
+        """Whatever holds this process, it ends with this status when its time to stop is over."""
+        self._last = threading.Timer(self._spec.stop_timeout * LAST, _end, [status])
         self._last.daemon = True
         self._last.start()
 
@@ -386,11 +394,11 @@ def _wake_socket(directory: Path, process: str, run: int) -> Path:
     return directory / f"{name}.{run}"
 
 
-def _end() -> None:
+def _end(status: int) -> None:
     log.warning("something still holds this process at the end of its time to stop; it ends now")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 if __name__ == "__main__":
