@@ -123,7 +123,7 @@ def test_how_far_a_job_is_can_be_seen(console: Console, store: Store) -> None:
         (["--unique-until", "started"], "--unique-until without --unique"),
         (["--after", "999"], "999"),
         (["--at", "noon"], 'cannot read "noon" as a time'),
-        (["--limit", "queue:mail"], "limits of queues are stated"),
+        (["--limit", "queue:mail"], "it is that of a queue"),
     ],
 )
 def test_what_contradicts_itself_is_code_2_and_stores_nothing(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coserver.model.names import Run, Target, parse_key, resolve, suggestion
+from coserver.model.names import Run, Target, is_queue, near_task, parse_key, resolve, shown, suggestion
 
 SITE = {"web": [1, 2], "worker": [1, 2, 3], "mail-in": [1]}
 
@@ -47,3 +47,39 @@ def test_a_pattern_that_names_nothing_is_told() -> None:
     assert resolve(["wbe", "web", "web/9"], SITE) == ([Target("web")], ["wbe", "web/9"])
     assert suggestion("wbe", SITE) == '; did you mean "web"?'
     assert suggestion("zzz", SITE) == ""
+
+
+TASKS = ["lab:rich", "lab:ring", "shop.jobs:report", "shop.jobs:resize", "tidy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("lab:nosuch", None),
+        ("lab:wring", "lab:ring"),
+        ("shop.jobs:reprot", "shop.jobs:report"),
+        ("shop.job:report", "shop.jobs:report"),
+        ("shop.jobs.report", "shop.jobs:report"),
+        ("report", "shop.jobs:report"),
+        ("other:report", "shop.jobs:report"),
+        ("shop.jobs:send", None),
+        ("tdiy", "tidy"),
+        ("unlike:anything", None),
+    ],
+)
+def test_a_task_is_taken_for_another_only_when_its_own_part_is_alike(name: str, close: str | None) -> None:
+    assert near_task(name, TASKS) == close
+
+
+@pytest.mark.parametrize(
+    ("name", "can"),
+    [("mail", True), ("a.b:c-d_1", True), ("a" * 63, True), ("a" * 64, False), ("", False), ("a*", False),
+     ("-a", False), ("a b", False), ("Ünï", False), ("a\n", False)],
+)  # fmt: skip
+def test_a_queue_has_a_plain_name(name: str, can: bool) -> None:
+    assert is_queue(name) is can
+
+
+def test_what_is_long_is_cut_when_it_is_shown() -> None:
+    assert shown("short") == "'short'"
+    assert shown("x" * 100) == "'" + "x" * 79 + "… (102 characters)"

@@ -80,6 +80,8 @@ def test_states_that_speak_for_themselves() -> None:
     assert cause(job(State.HELD), anyone) == Held(17)
     assert cause(job(State.WAITING), anyone, parent=9) == WaitingFor(9)
     assert cause(job(State.LIMITED), anyone, limit="user:7") == Limited("user:7", "default")
+    assert cause(job(State.LIMITED), limit="a", opens=NOW + MINUTE) == Limited("a", "default", MINUTE)
+    assert cause(job(State.LIMITED), limit="a", opens=NOW - MINUTE) == Limited("a", "default", 0)
     failed = job(State.FAILED, error=Error("ValueError", "no\nmore"))
     assert why(Evidence(failed)) == Finished(17, State.FAILED, "ValueError: no")
 
@@ -188,6 +190,7 @@ evidence = st.builds(
         paused=st.booleans(),
         parent=st.none() | st.integers(1, 9),
         limit=st.none() | st.just("user:7"),
+        opens=st.none() | st.integers(-1, MINUTE),
     ),
     st.booleans(),
 )
@@ -225,7 +228,7 @@ def test_a_worker_that_is_not_live_changes_nothing(
 # -- words -------------------------------------------------------------------------------------------------------------
 
 SAID: list[tuple[Cause, str, str]] = [
-    (Finished(7, State.SUCCEEDED, None), "it has ended: succeeded", ""),
+    (Finished(7, State.SUCCEEDED, None), "it has ended: succeeded; `coserver jobs show 7` shows", ""),
     (Finished(7, State.FAILED, "E: no"), "it has ended: failed with E: no", "coserver jobs retry 7"),
     (Held(7), "it is held until somebody releases it", "coserver jobs release 7"),
     (WaitingFor(5), "job 5 has to end first", "coserver why 5"),
@@ -233,7 +236,28 @@ SAID: list[tuple[Cause, str, str]] = [
     (
         Limited("user:7", "pdf"),
         'as many jobs run as the limit "user:7" allows',
-        "--state running --queue pdf",
+        "`coserver jobs list --state running` shows who is before it; or raise `max_running` of [limit.user] in",
+    ),
+    (
+        Limited("queue:my.pdf", "my.pdf"),
+        'as many jobs run as the limit of the queue "my.pdf" allows',
+        '--state running --queue my.pdf` shows who is before it; or raise `max_running` of [queue."my.pdf"]',
+    ),
+    (
+        Limited("user:7", "pdf", 90 * MINUTE),
+        'as many jobs have begun as the rate of the limit "user:7" allows; the next may in 1h30m',
+        "raise `rate` of [limit.user] in coserver.toml",
+    ),
+    (
+        Limited("queue:pdf", "pdf", 1),
+        'as many jobs have begun as the rate of the limit of the queue "pdf" allows; the next may in 0.1 s',
+        "[queue.pdf]",
+    ),
+    (Limited("user:7", "pdf", 0), 'it waits at the limit "user:7"; whoever looks next decides', ""),
+    (
+        Limited(None, None, MINUTE),
+        "as many jobs have begun as the rate of its limit allows; the next may in 1m",
+        "",
     ),
     (Limited(None, None), "as many jobs run as its limit allows", "coserver jobs list --state running"),
     (NotDue(NOW, 90 * MINUTE, None), "it is due in 1h30m", ""),

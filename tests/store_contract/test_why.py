@@ -7,10 +7,11 @@ import re
 import psycopg
 import pytest
 
-from coserver.model.job import State
-from coserver.model.why import MANY, MANY_WAITING, Waiting
+from coserver.model.job import Limit, State
+from coserver.model.why import MANY, MANY_WAITING, Limited, Waiting
 from coserver.store import open_store
 from coserver.store.contract import Store
+from coserver.store.inquiry import ask
 from coserver.store.pool import Pool, compiled
 from coserver.store.statements import statement
 from tests.store_contract.helpers import QUEUE, TASK, Raw, claim, eventually, job, join
@@ -184,6 +185,38 @@ def test_what_a_job_waits_for_is_told(store: Store, raw: Raw) -> None:
     standing = store.standing(number, [])
     assert standing is not None
     assert (standing.paused, standing.parent, standing.limit) == (True, 72, "user:7")
+
+
+def test_a_limit_of_what_runs_and_a_rate_are_told_apart(store: Store) -> None:
+    store.set_limits([Limit("calls", starts=1, period=3_600_000_000), Limit("queue:pdf", running=1)])
+    worker = join(store, queues=["default", "pdf"])
+    jobs = [
+        job(limit="calls"),
+        job(limit="calls"),
+        job(queue="pdf"),
+        job(queue="pdf"),
+        job(limit="one"),
+        job(limit="one"),
+    ]
+    first, by_rate, second, by_queue, third, by_key = store.submit(jobs)
+    assert {held.id for held in claim(store, worker, pairs=[("default", TASK), ("pdf", TASK)])} == {
+        first,
+        second,
+        third,
+    }
+    causes = {}
+    for number in (by_rate, by_queue, by_key):
+        answer = ask(store, number)
+        assert answer is not None
+        assert isinstance(answer.cause, Limited)
+        causes[number] = answer.cause
+    assert causes[by_queue] == Limited("queue:pdf", "pdf", None)
+    assert causes[by_key] == Limited("one", "default", None)
+    left = causes[by_rate].left
+    assert (causes[by_rate].limit, left is not None and 3_000_000_000 < left <= 3_600_000_001) == (
+        "calls",
+        True,
+    )
 
 
 def test_a_job_that_is_not_among_the_living_has_no_standing(store: Store) -> None:

@@ -13,7 +13,7 @@ from coserver.cli.job_text import as_whole
 from coserver.cli.times import Duration, Moment
 from coserver.client import Client
 from coserver.errors import InvalidArguments, JobError, UnknownTask, UsageError
-from coserver.model.names import suggestion
+from coserver.model.names import task_suggestion
 from coserver.model.payload import MAX_DEPTH
 
 _TOO_DEEP = f"it is nested too deeply; at most {MAX_DEPTH} levels are stored, so pass a reference to the data"
@@ -183,7 +183,7 @@ def _check_known(surroundings: Surroundings, task: str) -> None:
         say(f"not checked whether the site knows {task}: {error}")
         return
     if registry.get(task) is None:
-        hint = suggestion(task, registry.names())
+        hint = task_suggestion(task, registry.names())
         known = ", ".join(registry.names()[:5]) or "none"
         raise UnknownTask(
             f'cannot submit "{task}": no service has that task{hint or f"; it knows {known}"}, '

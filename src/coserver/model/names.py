@@ -97,10 +97,41 @@ def _matches(pattern: str, services: Mapping[str, Sequence[int]]) -> Iterable[Ta
         yield from (Target(service) for service in services if fnmatchcase(service, pattern))
 
 
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that this one is close to, None when there is none."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def near_task(name: str, known: Iterable[str]) -> str | None:
+    """Return the known task, such as `shop.jobs:report`, that this name is close to, None when there is none.
+
+    Within one module the functions are compared, because the module's name would make all of them look alike. Those of
+    other modules have to be closer, or to have just this function.
+    """
+    module, _, function = name.rpartition(":")
+    names = list(known)
+    mates = {one.rpartition(":")[2]: one for one in names if one.rpartition(":")[0] == module}
+    close = near(function, mates)
+    if close is not None:
+        return mates[close]
+    closest = get_close_matches(name, names, n=1, cutoff=0.8)
+    return next(iter(closest), None) or next(
+        (one for one in names if one.rpartition(":")[2] == function), None
+    )
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean "…"?` for a name that is close to a known one, else an empty text."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    return _asked(near(name, known))
+
+
+def task_suggestion(name: str, known: Iterable[str]) -> str:
+    """As `suggestion`, for the name of a task."""
+    return _asked(near_task(name, known))
+
+
+def _asked(name: str | None) -> str:
+    return "" if name is None else f'; did you mean "{name}"?'
 
 
 def shown(value: object) -> str:

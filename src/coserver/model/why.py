@@ -7,7 +7,7 @@ job can go on. Things behind it do not matter yet: a job that is not due and who
     final state          Finished
     held                 Held
     waiting              WaitingFor         another job has to end first
-    limited              Limited            a limit on jobs that run at the same time is reached
+    limited              Limited            a limit is reached: on jobs that run at once, or on starts in a time
     scheduled            NotDue             until its time has come; then as new
     running              Running            if its worker is live, else
                          DeadLease          the job is freed by whoever looks next
@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from coserver.model.job import JobInfo, State
-from coserver.model.names import suggestion
+from coserver.model.names import near, near_task
 
 MANY = 10_000
 """Counting the jobs ahead of one stops above this."""
@@ -93,7 +93,8 @@ class Standing:
 
     `ahead`: how many jobs that the same workers can take come before it, counted up to one more than `MANY`; of a new
     one, how many of its task were there earlier. `worker`: the incarnation that holds it. `paused`: its queue is.
-    `parent`: a job that has to end first. `limit`: the name of the limit that is reached.
+    `parent`: a job that has to end first. `limit`: the limit key at which it waits. `opens` (µs UTC): when that
+    is to be looked at again, None when only the end of another job lets it in.
     """
 
     state: State
@@ -103,6 +104,7 @@ class Standing:
     paused: bool = False
     parent: int | None = None
     limit: str | None = None
+    opens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,12 @@ class WaitingFor:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """So many jobs run that it may not; `limit` is None when the store does not say which limit it is."""
+    """A limit does not let it in; `limit` is the key, None when the store does not say which. `left` None: so many jobs
+    run that it may not; else so many have begun that the next may in `left` µs, 0 when that is being decided."""
 
     limit: str | None
     queue: str | None
+    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +262,8 @@ def why(evidence: Evidence) -> Cause:
         case State.WAITING:
             return WaitingFor(standing.parent)
         case State.LIMITED:
-            return Limited(standing.limit, job.queue)
+            left = None if standing.opens is None else max(0, standing.opens - standing.now)
+            return Limited(standing.limit, job.queue, left)
         case State.RUNNING:
             return _running(job, standing, evidence.workers)
         case State.SCHEDULED if job.run_at is not None and job.run_at > standing.now:
@@ -277,14 +282,16 @@ def unprovided(task: str, queue: str | None, workers: Iterable[WorkerInfo]) -> U
         return NoWorker()
     able = [worker for worker in live if task in worker.tasks]
     if not able:
-        return UnknownTask(task, _near(task, [worker.tasks for worker in live]), _services(live))
+        return UnknownTask(
+            task, near_task(task, sorted({name for worker in live for name in worker.tasks})), _services(live)
+        )
     if queue is None or any(queue in worker.queues for worker in able):
         return None
     read = tuple(sorted(frozenset[str]().union(*(worker.queues for worker in able))))
     readers = [worker for worker in live if queue in worker.queues]
     if readers:
         return OtherQueues(queue, task, _services(able), read, _services(readers))
-    return UnreadQueue(queue, task, _near(queue, [read]), _services(able), read)
+    return UnreadQueue(queue, task, near(queue, read), _services(able), read)
 
 
 def unserved(groups: Iterable[Waiting], workers: Sequence[WorkerInfo]) -> list[Unserved]:
@@ -322,11 +329,6 @@ def _in_line(job: JobInfo, standing: Standing, workers: Sequence[WorkerInfo]) ->
         return nobody
     able = takers(job, workers)
     return Behind(standing.ahead, len(able), sum(not worker.parked for worker in able), _services(able))
-
-
-def _near(name: str, known: Iterable[Iterable[str]]) -> str | None:
-    hint = suggestion(name, sorted({one for names in known for one in names}))
-    return hint.split('"', 1)[1].rpartition('"')[0] if hint else None
 
 
 def _services(workers: Iterable[WorkerInfo]) -> tuple[str, ...]:

@@ -6,12 +6,14 @@ Every command that a mend names exists as it is written there; names that come f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 from typing import assert_never
 
 from coserver.model.job import JobInfo, State
+from coserver.model.limit import QUEUE
 from coserver.model.units import format_seconds
 from coserver.model.why import (
     MANY,
@@ -93,6 +95,8 @@ def word(cause: Cause) -> str:
 def says(cause: Cause) -> str:
     """Return the cause as a clause for a person."""
     match cause:
+        case Finished(job, State.SUCCEEDED, _):
+            return f"it has ended: succeeded; `coserver jobs show {job}` shows what it returned"
         case Finished(_, state, None):
             return f"it has ended: {state.name.lower()}"
         case Finished(_, state, error):
@@ -103,10 +107,8 @@ def says(cause: Cause) -> str:
             return "another job has to end first"
         case WaitingFor(parent):
             return f"job {parent} has to end first"
-        case Limited(limit, _) if limit is not None:
-            return f"as many jobs run as the limit {_name(limit)} allows"
-        case Limited():
-            return "as many jobs run as its limit allows"
+        case Limited(limit, _, left):
+            return _limited(limit, left)
         case NotDue(_, left, None):
             return f"it is due in {_span(left)}"
         case NotDue(_, left, error):
@@ -158,9 +160,8 @@ def mend(cause: Cause) -> str | None:
             return None
         case WaitingFor(parent):
             return f"`coserver why {parent}` tells why that one has not ended"
-        case Limited(_, queue):
-            of = "" if queue is None else f" --queue {quote(queue)}"
-            return f"`coserver jobs list --state running{of}` shows who is before it; or raise the limit"
+        case Limited(limit, _, left):
+            return _mend_limit(limit, left)
         case Paused(queue):
             return f"`coserver queues resume {quote(queue)}` lets it go on"
         case NoWorker():
@@ -205,6 +206,47 @@ def says_of_group(one: Unserved, now: int) -> str:
 
 def _add(queue: str, services: Sequence[str]) -> str:
     return f"add {_name(queue)} to `queues` of [service.{services[0]}] {BY_FILE}"
+
+
+def _limited(limit: str | None, left: int | None) -> str:
+    if left is None:
+        return f"as many jobs run as {_limit(limit)} allows"
+    if left == 0:
+        return f"it waits at {_limit(limit)}; whoever looks next decides whether it may begin"
+    return f"as many jobs have begun as the rate of {_limit(limit)} allows; the next may in {_soon(left)}"
+
+
+def _mend_limit(limit: str | None, left: int | None) -> str | None:
+    if left is None:
+        of = f" --queue {quote(limit.removeprefix(QUEUE))}" if limit and limit.startswith(QUEUE) else ""
+        higher = "" if limit is None else f"; or raise `max_running` of {_section(limit)} {BY_FILE}"
+        return f"`coserver jobs list --state running{of}` shows who is before it{higher}"
+    return None if limit is None or left == 0 else f"raise `rate` of {_section(limit)} {BY_FILE}"
+
+
+def _limit(key: str | None) -> str:
+    if key is None:
+        return "its limit"
+    if key.startswith(QUEUE):
+        return f"the limit of the queue {_name(key.removeprefix(QUEUE))}"
+    return f"the limit {_name(key)}"
+
+
+def _section(key: str) -> str:
+    """The table that declares the limit of a key."""
+    if key.startswith(QUEUE):
+        return f"[queue.{_bare(key.removeprefix(QUEUE))}]"
+    return f"[limit.{_bare(key.partition(':')[0])}]"
+
+
+def _bare(text: str) -> str:
+    """A key of TOML, quoted where it has to be."""
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text, re.ASCII) else _name(text)
+
+
+def _soon(microseconds: int) -> str:
+    """A span that may be short: with tenths below ten seconds, never none."""
+    return f"{max(microseconds / 1e6, 0.1):.1f} s" if microseconds < 10_000_000 else _span(microseconds)
 
 
 def _name(text: str) -> str:

@@ -45,6 +45,6 @@ def standing_of(rows: Sequence[Sequence[Any]]) -> Standing | None:
     """Make a standing of what the statement of that name found."""
     if not rows:
         return None
-    state, worker, ahead, paused, parent, limit, now = rows[0]
+    state, worker, ahead, paused, parent, limit, opens, now = rows[0]
     key = None if limit is None else readable(limit)
-    return Standing(State(state), now, ahead, worker, bool(paused), parent, key)
+    return Standing(State(state), now, ahead, worker, bool(paused), parent, key, opens)

@@ -12,7 +12,7 @@ from typing import Any
 
 from coserver.errors import UnknownTask, UsageError
 from coserver.model.job import NewJob, Priority
-from coserver.model.names import shown, suggestion
+from coserver.model.names import shown, task_suggestion
 from coserver.tasks.arguments import Parameters
 from coserver.tasks.options import Options, refuse_idle
 from coserver.tasks.registry import registry
@@ -73,9 +73,10 @@ def _refuse_slip(name: str) -> None:
     declared = [known for known in registry.names() if known.startswith(f"{module}:")]
     # An alias may name a module that is no more, and others of its tasks may have gone elsewhere.
     if any(task.name in declared for known in declared if (task := registry.get(known)) is not None):
+        hint = task_suggestion(name, declared)
         raise UnknownTask(
-            f"cannot submit {name}: {module} is imported here and declares no such task{suggestion(name, declared)}; "
-            f"it has {', '.join(declared[:5])}"
+            f"cannot submit {name}: {module} is imported here and declares no such task{hint}; it has "
+            f"{', '.join(declared[:5])}"
         )
 
 

@@ -1,5 +1,6 @@
 -- How a living job stands: what comes before it, of the tasks that whoever can take it provides (a new one: of its own
--- task), up to a cap; who holds it; whether its queue is paused; which job and which limit it waits for.
+-- task), up to a cap; who holds it; whether its queue is paused; which job and which limit it waits
+-- for, and when that limit is to be looked at.
 SELECT me.state, me.worker,
        CASE me.state
        WHEN 0 THEN (SELECT count(*) FROM (
@@ -23,5 +24,5 @@ SELECT me.state, me.worker,
        ELSE 0 END,
        EXISTS (SELECT 1 FROM coserver_queue q WHERE q.name = me.queue AND q.paused_at IS NOT NULL),
        (SELECT d.parent FROM coserver_dep d WHERE d.child = me.id AND d.state IS NULL ORDER BY d.place LIMIT 1),
-       me.blocked_on, (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+       me.blocked_on, (SELECT max(g.at) FROM coserver_gate g WHERE g.key = me.blocked_on), (date_part('epoch', clock_timestamp()) * 1000000)::bigint
   FROM coserver_job me WHERE me.id = %(id)s::bigint
