@@ -155,6 +155,19 @@ def test_all_that_is_known_of_a_job_is_shown(console: Console, store: Store) -> 
     )
 
 
+@pytest.mark.parametrize("trace", ["", "ValueError: no size\n"])
+def test_an_error_that_has_no_traceback_is_said_once(
+    console: Console, store: Store, trace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ERROR, "message", "no size")
+    monkeypatch.setitem(ERROR, "traceback", trace)
+    [number] = store.submit([NewJob("shop:bad", queue="default")])
+    finish_all(store)
+    out = console("jobs", "show", number).out
+    assert out.endswith("\n\nValueError: no size\n")
+    assert out.count("no size") == 1
+
+
 def test_a_job_does_not_reach_the_terminal_raw(console: Console, store: Store, terminal: Terminal) -> None:
     job, evil = store.submit([NewJob("shop:bad", queue="default"), NewJob("a:b", '["\x9b2J\u202e"]')])
     finish_all(store)

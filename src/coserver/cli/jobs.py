@@ -86,8 +86,13 @@ def show(surroundings: Surroundings, id: int, as_json: bool) -> None:
     if info.result is not None:
         put_text(f"  {'result':12} {info.result}")
     if info.error is not None:
-        put_text(f"\n{info.error.type}: {info.error.message}", colour="red")
-        put_text(info.error.traceback)
+        said = f"{info.error.type}: {info.error.message}"
+        put_text(f"\n{said}", colour="red")
+        if info.error.traceback.strip() not in (
+            "",
+            said.strip(),
+        ):  # an error that nobody raised has no more to tell
+            put_text(info.error.traceback)
 
 
 def _facts(info: JobInfo) -> list[tuple[str, str]]:
