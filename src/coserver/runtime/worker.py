@@ -123,7 +123,7 @@ class Worker:
         self._tended = tended
         self._chance = chance
         self._context = contextvars.copy_context()
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[Job, asyncio.Task[None]] = {}
         self._cutting = False
         self._pumping = False
         self._gone = asyncio.Event()
@@ -331,7 +331,7 @@ class Worker:
                 job = take()
             except IndexError:
                 return
-            self._running[id(job)] = start(self._run_coroutine(job), context=copy())
+            self._running[job] = start(self._run_coroutine(job), context=copy())
 
     async def _run_coroutine(self, job: Job) -> None:
         try:
@@ -372,7 +372,7 @@ class Worker:
                 followed(outcome, False)
             self._desk.finish(job, outcome, time.monotonic(), in_loop=True)
         finally:
-            self._running.pop(id(job), None)
+            self._running.pop(job, None)
             if self._desk.for_loop:
                 self._pump()
 
@@ -470,7 +470,7 @@ class Worker:
                 pass  # a plain function reads it from its job
 
     def _stop_coroutine(self, job: Job) -> None:
-        task = self._running.get(id(job))
+        task = self._running.get(job)
         if task is not None and not job.ended:
             task.cancel("the job was asked to stop")
 
