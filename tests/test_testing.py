@@ -530,3 +530,12 @@ def test_times_are_those_of_the_tests_clock(jobs: Jobs) -> None:
     assert info.started_at is not None
     assert info.finished_at is not None
     assert info.run_at <= info.started_at <= info.finished_at
+
+
+def test_waiting_for_a_job_that_nobody_drains_says_so(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coserver.testing.PATIENCE", 0.05)
+    job = resize.submit("a", 2)
+    with pytest.raises(WouldDeadlock, match=r"call `coserver_jobs.drain\(\)`"):
+        job.result()
+    jobs.drain()
+    assert job.result() == "a@2"

@@ -26,7 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from coserver.client import Client
-from coserver.errors import InvalidArguments, UnknownTask, UsageError, WouldDeadlock
+from coserver.errors import InvalidArguments, ResultTimeout, UnknownTask, UsageError, WouldDeadlock
 from coserver.model import units
 from coserver.model.job import (
     DEFAULT_QUEUE,
@@ -58,6 +58,8 @@ __all__ = ["Jobs", "Submission", "private_jobs"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PATIENCE = 5.0
+"""Seconds after which whoever waits without end for a job that nobody drains is told so."""
 _PAGE = 1000
 _LEASE = 86_400.0
 _LOOK = 0.05
@@ -237,6 +239,24 @@ class _RecordingClient(Client):
     async def aenqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[int]:  # noqa: ARG002
         return await super().aenqueue(jobs)  # by `enqueue`
 
+    def wait(self, id: int, timeout: float | None) -> JobInfo | None:
+        """As `Client.wait`; who waits without end is told after `PATIENCE` seconds that nobody drains."""
+        try:
+            return super().wait(id, PATIENCE if timeout is None else timeout)
+        except ResultTimeout:
+            if timeout is not None:
+                raise
+            raise _nobody_drains(id) from None
+
+    async def await_end(self, id: int, timeout: float | None) -> JobInfo | None:
+        """As `wait`, without blocking the event loop."""
+        try:
+            return await super().await_end(id, PATIENCE if timeout is None else timeout)
+        except ResultTimeout:
+            if timeout is not None:
+                raise
+            raise _nobody_drains(id) from None
+
     def _recorded(self, jobs: Sequence[NewJob], ids: list[int]) -> list[int]:
         if min(ids, default=0) < 0:
             newest = max([0, *ids, *(info.id for info in self.jobs(limit=1))])
@@ -244,6 +264,13 @@ class _RecordingClient(Client):
                 (newest, -number, job) for number, job in zip(ids, jobs, strict=True) if number < 0
             ]
         return ids
+
+
+def _nobody_drains(id: int) -> WouldDeadlock:
+    return WouldDeadlock(
+        f"cannot wait for job {id} any longer: in a test nothing runs by itself; call `coserver_jobs.drain()`, or "
+        "`await coserver_jobs.adrain()`, first"
+    )
 
 
 class _Work:

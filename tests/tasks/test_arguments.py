@@ -371,3 +371,21 @@ def test_a_result_that_does_not_fit_its_annotation_comes_as_plain_data() -> None
         return "x"  # type: ignore[return-value]
 
     assert ResultReader(liar).read('{"a":1}') == {"a": 1}
+
+
+def test_all_ways_to_write_a_call_have_one_canonical_text() -> None:
+    def add(a: int, b: int = 1, *, tags: frozenset[str] = frozenset()) -> int:
+        return a + b
+
+    one = Parameters("add", add)
+    ways: list[tuple[tuple[int, ...], dict[str, int]]] = [
+        ((5,), {}),
+        ((), {"a": 5}),
+        ((5, 1), {}),
+        ((5,), {"b": 1}),
+        ((), {"b": 1, "a": 5}),
+    ]
+    assert len({one.canonical(one.encode(args, kwargs)) for args, kwargs in ways}) == 1
+    assert one.canonical("[5]") != one.canonical("[6]")
+    many = [{"tags": frozenset(order)} for order in ("abcdef", "fedcba")]
+    assert len({one.canonical(one.encode((1,), kwargs)) for kwargs in many}) == 1

@@ -38,6 +38,7 @@ Doing = Literal["submit", "run"]
 _Kind = inspect._ParameterKind
 
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: _plain_twin(value))
+_orderly = msgspec.json.Encoder(enc_hook=lambda value: _plain_twin(value), order="deterministic")
 _reader = msgspec.json.Decoder()
 _PLAIN = frozenset({str, int, bool, type(None)})
 
@@ -76,6 +77,7 @@ class Parameters:
         signature = inspect.signature(function)
         hints = usable_annotations(function)
         self._task = name
+        self._signature = signature
         self._shown = _shown(signature)
         self._positional: list[_Parameter] = []
         self._named: dict[str, _Parameter] = {}
@@ -127,6 +129,16 @@ class Parameters:
         if POSITIONAL in keyword:
             self._fail("submit", f"the name `{POSITIONAL}` is reserved for positional arguments")
         return self._text({POSITIONAL: positional, **keyword} if positional else keyword, positional, keyword)
+
+    def canonical(self, text: str) -> str:
+        """Return one text for all ways to write the same call: by position or by name, defaults given or left out."""
+        args, kwargs = self.decode(text)
+        call = self._signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        try:
+            return _orderly.encode([call.args, call.kwargs]).decode()
+        except (TypeError, UnicodeEncodeError):  # a default that is no JSON
+            return text
 
     def check_one(self) -> None:
         """Raise `InvalidArguments` unless a call with one positional argument fits."""

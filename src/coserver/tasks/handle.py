@@ -182,7 +182,7 @@ class Job(Generic[R_co]):
         if info is None:
             raise ResultGone(
                 f"cannot find job {self.id}: the store does not have it; finished jobs are pruned after their "
-                "retention"
+                "retention, and what was submitted in a transaction of your own is there after its commit"
             )
         return info
 
