@@ -34,7 +34,15 @@ ONLY = {
             "route_blob",
             "route_strip",
         ),
-        *("due", "count_fold", "count_clear", "register_queue", "register_task", "incarnation"),
+        *(
+            "due",
+            "best_in_time",
+            "count_fold",
+            "count_clear",
+            "register_queue",
+            "register_task",
+            "incarnation",
+        ),
     },
     "postgres": {
         *(
@@ -49,7 +57,7 @@ ONLY = {
             "snapshot",
         ),
         *("notify_within", "whereabouts", "call", "await_ends"),
-        *("insert_one", "fresh_ids"),
+        *("insert_one", "fresh_ids", "count_gather"),
     },
 }
 

@@ -223,6 +223,39 @@ def test_finishing_releases_what_waited(shop: Shop) -> None:
     assert shop.store.job(child).state == State.QUEUED  # type: ignore[union-attr]
 
 
+def test_a_finish_in_an_open_transaction_keeps_nobody_waiting(postgres_url: str) -> None:
+    """Neither the worker's other finishes nor those of other callers; and the counters stay right."""
+    store = open_store(postgres_url)
+    try:
+        worker = join(store)
+        store.submit([job() for _ in range(5)])
+        [child] = store.submit([job(after=(Edge(1),))])
+        one, two, three, *_ = claim(store, worker)
+        with psycopg.connect(postgres_url) as first, psycopg.connect(postgres_url) as second:
+            first.execute("SET statement_timeout = '10s'")
+            second.execute("SET statement_timeout = '10s'")
+            assert store.finish_on(first, worker, bad(one))
+            assert store.finish_on(second, worker, bad(two))
+            assert finish(store, worker, bad(three)).stale == []
+            store.tick()
+            assert store.counts().by_state[State.FAILED] == 1
+            second.commit()
+            assert store.counts().by_state[State.FAILED] == 2
+            store.tick()
+            first.commit()
+        assert store.job(child).state == State.CANCELLED  # type: ignore[union-attr]
+        for _ in range(2):
+            ended = store.counts().by_state
+            assert (ended[State.FAILED], ended[State.CANCELLED]) == (3, 1)
+            store.tick()
+        with psycopg.connect(postgres_url) as raw:
+            assert raw.execute("SELECT count(*) FROM coserver_count WHERE worker < 0").fetchone() == (0,)
+        assert store.retry([one.id]) == [one.id]
+        assert store.counts().by_state[State.FAILED] == 2
+    finally:
+        store.close()
+
+
 # -- asynchronous connections ---------------------------------------------------------------------------------------
 
 

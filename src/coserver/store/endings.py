@@ -161,7 +161,9 @@ def _write(session: Session, ends: list[End], rows: dict[int, Row]) -> None:
                 one.charge,
             )
         )
-        counted[one.worker, readable(rows[one.id].queue), one.state] += 1
+        # On a row of its own, whose number no worker has: whoever counts on another's row waits for that transaction.
+        counter = -one.id if session.lingers else one.worker
+        counted[counter, readable(rows[one.id].queue), one.state] += 1
     if not told:
         return
     session.rows("end", told=json_text(told))

@@ -76,6 +76,8 @@ class Home:
 class ForeignSession(PostgresSession):
     """A `store.session.Session` in the caller's transaction."""
 
+    lingers = True
+
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
         self.now = self.rows("clock")[0][0]

@@ -260,6 +260,8 @@ def queue_up(cursor: psycopg.Cursor[Row], name: str, params: Mapping[str, Any]) 
 class PostgresSession:
     """A `store.session.Session` on a connection whose transaction the caller has opened."""
 
+    lingers = False
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.now: int = run(connection, "clock", {})[0][0]

@@ -683,12 +683,13 @@ class PostgresStore:
             done.more = done.more or stray
             for state, age in retention:
                 pruned += _alone(connection, partial(_prune, state=state, age=age, limit=limit - pruned))
+            gathered = run(connection, "count_gather", {"limit": limit})[0][0]
             run(connection, "prune_workers", {"age": KEEP_WORKERS, "limit": limit})
             self._vacuum.consider(connection)
             due = done.wait(run(connection, "next_due", {})[0][0])
             self._rouse(connection, done.ready if done.ready > 0 else len(run(connection, "idle", {})))
         more = (
-            limit in (done.routed, done.promoted, pruned)
+            limit in (done.routed, done.promoted, pruned, gathered)
             or done.expired >= limit
             or done.rescued >= limit
             or done.more

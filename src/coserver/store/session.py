@@ -26,9 +26,11 @@ Value = int | float | str | bool | Sequence[Any] | None
 
 
 class Session(Protocol):
-    """See the module's theory. `now` is the store's time (µs UTC), the same throughout the transaction."""
+    """See the module's theory. `now` is the store's time (µs UTC), the same throughout the transaction. `lingers`: it
+    may stay open for long, because a caller of ours ends it; others must not have to wait for it without need."""
 
     now: int
+    lingers: bool
 
     def rows(self, name: str, /, **params: Value) -> list[Row]:
         """Run the statement of that name and return its rows."""
@@ -42,6 +44,8 @@ class Session(Protocol):
 
 class SQLiteSession:
     """A session on SQLite: the one writer, in its transaction."""
+
+    lingers = False  # others wait for any writer alike
 
     def __init__(self, database: Database, now: int) -> None:
         self.now = now

@@ -128,7 +128,7 @@ CREATE TABLE coserver_task (
 );
 
 -- How many jobs ended, one row per (worker, queue, state), so that workers never wait for each other; worker 0 is
--- everybody who left. A state below zero counts how many that had ended so were put back by a retry.
+-- everybody who left, and -ID is a job that ended in a transaction of the caller's, until the next tick. A state below zero counts how many that had ended so were put back by a retry.
 CREATE TABLE coserver_count (
     worker bigint   NOT NULL,
     queue  text     NOT NULL,
