@@ -104,6 +104,12 @@ def slow(started: str) -> None:
     time.sleep(30)
 
 
+@task(name="apart_hour", isolate=True, timeout=3600)
+def hour(*, dies: bool = False) -> None:
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @task(name="apart_far", isolate=True)
 def far(steps: int) -> None:
     for step in range(steps):

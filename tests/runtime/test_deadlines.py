@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 import threading
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +53,36 @@ def test_things_are_due_in_order_and_dropped_ones_never() -> None:
         assert due == ["first", "second"]
     finally:
         deadlines.close()
+
+
+@pytest.mark.parametrize("far", [1e10, 1e300, math.inf])
+def test_a_deadline_farther_than_the_system_can_wait_stops_no_other(far: float) -> None:
+    due: list[str] = []
+    deadlines: Deadlines[str] = Deadlines(due.append)
+    try:
+        deadlines.add(far, "in some hundred years")
+        deadlines.add(0.02, "soon")
+        until(lambda: due == ["soon"], "the near one is due")
+    finally:
+        deadlines.close()
+
+
+def test_a_fault_in_telling_one_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    due: list[str] = []
+
+    def tell(thing: str) -> None:
+        if thing == "bad":
+            raise RuntimeError("nobody foresaw this")
+        due.append(thing)
+
+    deadlines: Deadlines[str] = Deadlines(tell)
+    try:
+        deadlines.add(0.01, "bad")
+        deadlines.add(0.02, "good")
+        until(lambda: due == ["good"], "the other one is due")
+    finally:
+        deadlines.close()
+    assert "nobody foresaw this" in caplog.text
 
 
 def test_without_a_deadline_there_is_no_thread() -> None:

@@ -31,3 +31,14 @@ def test_a_program_that_goes_on_printing_after_its_job_died_stops_nobody(
         await auntil(lambda: not alive(program), "what it started is dead")
 
     in_loop(test)
+
+
+def test_what_has_ended_in_a_process_is_watched_by_no_deadline(store: Store) -> None:
+    async def test() -> None:
+        ids = submit(store, "apart_hour", *["{}"] * 300)
+        ids += submit(store, "apart_hour", '{"dies": true}', max_crashes=1)
+        async with apart_working(store) as worker:
+            await results(store, ids)
+            assert not len(worker._deadlines)
+
+    in_loop(test)

@@ -7,14 +7,19 @@ is void it is made anew, so it holds at most twice what runs, whatever the timeo
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
+log = logging.getLogger("coserver.worker")
+
 T = TypeVar("T")
 
+LONGEST = 3600.0
+"""Seconds of one sleep; a deadline may be farther away than the system can wait."""
 FEW = 64
 """Void entries that are left where they are."""
 
@@ -80,6 +85,10 @@ class Deadlines(Generic[T]):
                 self._changed.notify()
         return number
 
+    def __len__(self) -> int:
+        """Return how many things are watched."""
+        return len(self._heap)
+
     def drop(self, number: int) -> None:
         """It is due no more, if it has not been."""
         with self._changed:
@@ -101,8 +110,11 @@ class Deadlines(Generic[T]):
                 first = self._heap.first()
                 rest = None if first is None else first - time.monotonic()
                 if rest is None or rest > 0:
-                    self._changed.wait(rest)
+                    self._changed.wait(None if rest is None else min(rest, LONGEST))
                     continue
                 due = self._heap.take(time.monotonic())
             for thing in due:
-                self._due(thing)
+                try:
+                    self._due(thing)
+                except Exception:
+                    log.exception("cannot say that the time of %r is over; the others are watched on", thing)

@@ -119,6 +119,8 @@ class _Child:
         self.outputs: list[IO[bytes]] = []
         self.turn: Turn | None = None
         self.jobs: dict[int, Job] = {}
+        self.deadlines: dict[int, int] = {}
+        """of the jobs that may run for so long only, their numbers among the worker's"""
         self.sent_at: dict[int, int] = {}
         """when the jobs were sent, in ns since 1970: as far as is known, when they began"""
         self.moved = now
@@ -152,15 +154,18 @@ class Isolated:
         *,
         tasks: Mapping[str, Task[..., Any]],
         started: StartedFile,
-        began: Callable[[Job], None],
+        began: Callable[[Job], int | None],
+        ended: Callable[[int], None],
         failed: Callable[[Job, BaseException, int], Outcome],
     ) -> None:
-        """`began` is told of the begin of jobs with a timeout; `failed` judges an attempt that ended in an error,
+        """`began` is told of the begin of jobs with a timeout and returns the number of the deadline, which `ended` is
+        told when the job is out of a process's hands; `failed` judges an attempt that ended in an error,
         given when it began (ns)."""
         self._desk = desk
         self._isolation = isolation
         self._tasks = tasks
         self._began = began
+        self._ended = ended
         self._failed = failed
         self._bell = Bell()
         self._started = started
@@ -407,7 +412,9 @@ class Isolated:
             case Began(id=id):
                 if (job := child.jobs.get(id)) is not None:
                     child.sent_at[id] = time.time_ns()
-                    self._began(job)
+                    number = self._began(job)
+                    if number is not None:
+                        child.deadlines[id] = number
             case Outcomes():
                 raise AssertionError("taken together")
             case Told(words=words):
@@ -451,6 +458,9 @@ class Isolated:
     def _out_of_hands(self, child: _Child, id: int) -> Job | None:
         child.sent_at.pop(id, None)
         child.halted.pop(id, None)
+        deadline = child.deadlines.pop(id, None)
+        if deadline is not None:
+            self._ended(deadline)
         job = child.jobs.pop(id, None)
         if not child.jobs:
             child.turn = None
@@ -590,6 +600,8 @@ class Isolated:
             self._pass_on(child, pipe, fd)
         how = self._reap(child)
         self._children.remove(child)
+        for deadline in child.deadlines.values():
+            self._ended(deadline)
         now = time.monotonic()
         if not child.ready:
             log.error("a process for isolated jobs ended before it could work (%s); its jobs wait", how)

@@ -168,6 +168,7 @@ class Worker:
                 tasks=self._tasks,
                 started=self._started,
                 began=self._watch,
+                ended=self._deadlines.drop,
                 failed=self._judge,
             )
         count = settings.threads if PLAIN in kinds.values() else 0
@@ -432,11 +433,10 @@ class Worker:
         for job in self._desk.cancel(keys, time.monotonic()):
             self._stop(job)
 
-    def _watch(self, job: Job) -> None:
-        """A process has begun a job with a timeout."""
+    def _watch(self, job: Job) -> int | None:
+        """A process has begun a job with a timeout; return the number of the deadline."""
         timeout = self._tasks[job.claimed.task].timeout(job.claimed.options)
-        if timeout is not None:
-            self._deadlines.add(timeout, job)
+        return None if timeout is None else self._deadlines.add(timeout, job)
 
     def _too_long(self, job: Job) -> None:
         """A job's time is over."""
