@@ -194,7 +194,7 @@ class JobExpired(JobError):
 
 
 class JobLost(JobError):
-    """Worker after worker died while running the job, and it may not be tried again."""
+    """Worker after worker died while running the job, or one had to stop, and it may not be tried again."""
 
     code = "job-lost"
 

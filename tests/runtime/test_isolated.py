@@ -210,6 +210,8 @@ def test_a_worker_that_has_to_leave_kills_what_runs_and_hands_it_back_uncharged(
             await auntil(lambda: bool(apart.lines(began)), "it has begun")
         left = info(store, job)
         assert (left.state, left.attempt, left.crashes) == (State.QUEUED, 0, 0)
+        assert left.error is not None
+        assert left.error.type == "Interrupted"
         assert not alive(int(apart.lines(began)[0]))
 
     in_loop(test)

@@ -61,6 +61,7 @@ def test_j12_a_failing_job_is_tried_as_often_as_its_task_says_and_keeps_its_trac
     store: Store, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """J12."""
+
     async def test() -> None:
         (job,) = submit(store, task, '["no such book"]')
         async with working(store):
@@ -217,6 +218,7 @@ def test_a_coroutine_that_is_closed_because_the_loop_is_gone_leaves_no_outcome(
 
 def test_j3_better_priorities_go_first(store: Store) -> None:
     """J3."""
+
     async def test() -> None:
         for name, priority in (("low", Priority.LOW), ("normal", Priority.NORMAL), ("high", Priority.HIGH)):
             store.submit([NewJob("note", f'["{name} {n}"]', "default", priority) for n in range(3)])
@@ -229,6 +231,7 @@ def test_j3_better_priorities_go_first(store: Store) -> None:
 
 def test_j10_each_queue_has_its_own_number_of_jobs_at_once_and_all_have_one_together(store: Store) -> None:
     """J10."""
+
     async def test() -> None:
         for queue in ("a", "b", "c"):
             submit(store, "hold", *[f'["{queue}"]'] * 10, queue=queue)
@@ -260,6 +263,7 @@ def test_no_more_plain_functions_run_at_once_than_there_are_threads(store: Store
 
 def test_j2_a_worker_takes_only_tasks_that_it_provides_from_queues_that_it_reads(store: Store) -> None:
     """J2."""
+
     async def test() -> None:
         mine = submit(store, "add", "[1,2]")
         foreign = submit(store, "note", '["x"]') + submit(store, "add", "[1,2]", queue="other")
@@ -273,6 +277,7 @@ def test_j2_a_worker_takes_only_tasks_that_it_provides_from_queues_that_it_reads
 
 def test_j2_two_workers_share_a_queue_and_each_job_runs_once(store_url: str, store: Store) -> None:
     """J2."""
+
     async def test() -> None:
         other = fresh(store_url)
         ids = [job for n in range(4) for job in submit(store, "add", *[f"[{n},{m}]" for m in range(500)])]
@@ -288,6 +293,7 @@ def test_j2_two_workers_share_a_queue_and_each_job_runs_once(store_url: str, sto
 
 def test_j5_a_worker_without_room_takes_nothing_so_others_can(store_url: str, store: Store) -> None:
     """J5."""
+
     async def test() -> None:
         other = fresh(store_url)
         submit(store, "hold", *['["full"]'] * 2)
@@ -305,6 +311,7 @@ def test_j5_a_worker_without_room_takes_nothing_so_others_can(store_url: str, st
 
 def test_j7_a_job_that_is_due_later_runs_then_without_being_asked_again(store: Store) -> None:
     """J7."""
+
     async def test() -> None:
         async with working(store):
             (job,) = submit(store, "add", "[1,2]", delay=300_000)
@@ -336,6 +343,7 @@ def test_a_sleeping_worker_is_roused_long_before_it_would_look_by_itself(
 
 def test_j1_a_lone_worker_finds_rows_that_nobody_announces(store_url: str, store: Store) -> None:
     """J1."""
+
     async def test() -> None:
         async with working(store, listen=False):
             other = fresh(store_url)
@@ -460,6 +468,38 @@ def test_what_does_not_end_in_time_goes_back_uncharged(store: Store, task: str) 
             assert time.monotonic() - begun < 1.5
             found = info(store, running)
             assert (found.state, found.attempt, found.crashes) == (State.QUEUED, 0, 0)
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_plain"])
+@pytest.mark.parametrize("max_crashes", [1, 3])
+def test_a_job_that_is_cut_short_says_so_and_one_that_may_begin_only_once_is_lost(
+    store: Store, task: str, max_crashes: int
+) -> None:
+    async def test() -> None:
+        begun, waiting = submit(store, task, '["a"]', '["a"]', max_crashes=max_crashes)
+        async with working(store, {"default": 1}) as worker:
+            await auntil(lambda: jobs.held["a"] == 1, "it runs")
+            assert not await worker.drain(0.2)
+            cut, other = info(store, begun), info(store, waiting)
+            assert cut.error is not None
+            assert (other.state, other.error, other.crashes) == (State.QUEUED, None, 0)
+            if max_crashes == 1:
+                assert (cut.state, cut.error.type) == (State.LOST, "JobLost")
+                assert "its worker had to leave while it ran; it may begin only once" in cut.error.message
+            else:
+                assert (cut.state, cut.error.type, cut.crashes) == (State.QUEUED, "Interrupted", 0)
+                assert "its worker had to leave while it ran; it begins again" in cut.error.message
+        jobs.gate("a").set()
+        async with working(store):
+            done = await results(store, [begun, waiting])
+        assert [job.state for job in done] == [
+            State.LOST if max_crashes == 1 else State.SUCCEEDED,
+            State.SUCCEEDED,
+        ]
+        assert done[1].error is None
+        assert max_crashes == 1 or done[0].error is None
 
     in_loop(test)
 

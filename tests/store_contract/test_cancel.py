@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coserver.model.job import Cancelled, Claimed, Edge, Flag, On, State, TakeOver
+from coserver.model.job import Cancelled, Claimed, Edge, Flag, Interrupted, On, State, TakeOver
 from coserver.store.contract import Held, Store
 from tests.store_contract.helpers import ERROR, Raw, again, back, bad, claim, finish, job, join, ok, swap
 
@@ -200,3 +200,63 @@ def test_flagged_outcomes_in_a_large_batch_go_their_way_beside_the_others(store:
     assert (got.stale, list(got.claimed)) == ([], [])
     ends = store.counts().by_state
     assert (ends[State.CANCELLED], ends[State.SUCCEEDED]) == (len(asked), 50 - len(asked))
+
+
+# -- interrupted ------------------------------------------------------------------------------------------------------
+
+
+def interrupted(held: Claimed) -> Interrupted:
+    return Interrupted(held.id, held.claim, "it had to stop")
+
+
+def test_what_is_interrupted_goes_back_to_its_place_uncharged_and_says_so(store: Store, raw: Raw) -> None:
+    worker = join(store)
+    one, two = store.submit([job(limit="a"), job()])
+    [held] = claim(store, worker, 1)
+    assert finish(store, worker, interrupted(held)).stale == []
+    left = store.job(one)
+    assert left is not None
+    assert (left.state, left.attempt, left.crashes, left.started_at) == (State.QUEUED, 0, 0, None)
+    assert left.error is not None
+    assert left.error.type == "Interrupted"
+    assert left.error.message.startswith("it had to stop; it begins again")
+    assert raw("SELECT count(*) FROM coserver_slot WHERE job IS NOT NULL") == [(1,)]
+    first, second = claim(store, worker)
+    assert (first.id, second.id) == (one, two)
+    assert finish(store, worker, interrupted(held)).stale == [one]
+    finish(store, worker, ok(first), ok(second))
+    done = store.job(one)
+    assert done is not None
+    assert (done.state, done.error) == (State.SUCCEEDED, None)
+
+
+def test_what_may_begin_only_once_is_lost_when_it_is_interrupted(store: Store) -> None:
+    worker = join(store)
+    parent, child, alert = store.submit(
+        [
+            job(max_crashes=1),
+            job(after=(Edge(0, here=True),)),
+            job(after=(Edge(0, On.FAILURE, here=True),)),
+        ]
+    )
+    [held] = claim(store, worker)
+    finish(store, worker, interrupted(held))
+    assert [state(store, number) for number in (parent, child, alert)] == [
+        State.LOST,
+        State.CANCELLED,
+        State.QUEUED,
+    ]
+    lost = store.job(parent)
+    assert lost is not None
+    assert lost.error is not None
+    assert (lost.error.type, lost.crashes) == ("JobLost", 0)
+    assert 'it had to stop; it may begin only once (on_lost="fail")' in lost.error.message
+
+
+def test_what_was_asked_to_stop_and_is_interrupted_ends_as_cancelled(store: Store) -> None:
+    worker = join(store)
+    ids = store.submit([job(), job(max_crashes=1)])
+    held = claim(store, worker)
+    store.cancel(ids)
+    finish(store, worker, *map(interrupted, held))
+    assert [state(store, number) for number in ids] == [State.CANCELLED, State.CANCELLED]

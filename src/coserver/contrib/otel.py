@@ -54,6 +54,7 @@ from coserver.model.job import (
     Crashed,
     Error,
     Failed,
+    Interrupted,
     NewJob,
     Outcome,
     Release,
@@ -243,7 +244,7 @@ def _end(span: Span, outcome: Outcome, late: bool) -> None:
             _wrong(span, error.type, error.message)
         case Crashed():
             _wrong(span, "crash", outcome.note)
-        case Succeeded() | Cancelled() | Release() | TakeOver():
+        case Succeeded() | Cancelled() | Release() | Interrupted() | TakeOver():
             pass
     span.set_attribute(f"{OWN}.outcome", word)
     span.end()
@@ -257,7 +258,7 @@ def _word(outcome: Outcome) -> str:
             return "failed"
         case Retry():
             return "retry"
-        case Release():
+        case Release() | Interrupted():
             return "released"
         case Cancelled():
             return "cancelled"

@@ -199,7 +199,7 @@ class Retry(Struct, frozen=True, gc=False):
 
 
 class Release(Struct, frozen=True, gc=False):
-    """Handed back as it was, uncharged and at its old place; it never started, or the worker must leave."""
+    """Handed back as it was, uncharged and at its old place: it never began."""
 
     id: int
     claim: int
@@ -233,7 +233,16 @@ class Crashed(Struct, frozen=True, gc=False):
     note: str
 
 
-Outcome = Succeeded | Failed | Retry | Release | Cancelled | TakeOver | Crashed
+class Interrupted(Struct, frozen=True, gc=False):
+    """It had begun, and its worker must leave: handed back as by `Release`, but its error says so; one that may begin
+    only once is lost. `note` says why."""
+
+    id: int
+    claim: int
+    note: str
+
+
+Outcome = Succeeded | Failed | Retry | Release | Cancelled | TakeOver | Crashed | Interrupted
 
 
 class Progress(Struct, frozen=True, gc=False):

@@ -54,7 +54,19 @@ from coserver.model import batch
 from coserver.model.batch import Go, Park, View, Wait, decide
 from coserver.model.job import Claimed, Input, Interrupted, Outcome, Priority, Release
 from coserver.model.reconcile import Key
-from coserver.runtime.line import COROUTINE, ISOLATED, KINDS, LEAVING, PLAIN, Job, Line, Stop, Turn, key, order
+from coserver.runtime.line import (
+    COROUTINE,
+    ISOLATED,
+    KINDS,
+    LEAVING,
+    PLAIN,
+    Job,
+    Line,
+    Stop,
+    Turn,
+    key,
+    order,
+)
 from coserver.runtime.progress import Board
 from coserver.store.contract import Want
 

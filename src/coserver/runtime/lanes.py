@@ -43,6 +43,7 @@ from coserver.model.job import (
     Crashed,
     Failed,
     Input,
+    Interrupted,
     Outcome,
     Release,
     Retry,
@@ -292,7 +293,7 @@ class Lanes:
         self._due_at = inf if next_due is None else now + max(0.0, next_due / 1e6)
 
     def _leave(self, desk: Desk) -> None:
-        """Record what is done, and end the incarnation; what still runs goes back uncharged."""
+        """Record what is done and what is interrupted, and end the incarnation."""
         for _ in self._helper_bells:
             while desk.flying and not self._abandoning:
                 self._bell.arm()
@@ -377,7 +378,7 @@ class Lanes:
                 ended(outcome.id, outcome.claim)
         late = set(stale)
         for outcome in done if late else ():
-            if outcome.id in late and not isinstance(outcome, Release):
+            if outcome.id in late and not isinstance(outcome, Release | Interrupted):
                 self._complain_late(outcome)
 
     # Incarnations ---------------------------------------------------------------------------------------------
@@ -578,7 +579,7 @@ def _simpler(outcome: Outcome, refusal: Exception) -> Iterator[tuple[Outcome, st
             pass
         case Retry() | TakeOver() | Crashed():
             began = ended = time.time_ns() // 1000
-        case Release():
+        case Release() | Interrupted():
             return
         case _:
             assert_never(outcome)
@@ -595,7 +596,7 @@ def _name(outcome: Outcome) -> str:
             return "failure"
         case Retry():
             return "wish to be tried again"
-        case Release():
+        case Release() | Interrupted():
             return "return"
         case Cancelled():
             return "cancelling"

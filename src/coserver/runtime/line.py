@@ -33,6 +33,10 @@ class Stop(Enum):
     TIMEOUT = "timeout"
 
 
+LEAVING = "its worker had to leave while it ran"
+"""Why a job was interrupted."""
+
+
 class Job:
     """A claimed job: its queue, its kind, when it came (monotonic seconds) and as which, whether it has been handed
     out and under which turn, why it was asked to stop, whether its outcome is told already though it still runs, and

@@ -29,6 +29,7 @@ from coserver.model.job import (
     Failed,
     Flag,
     Input,
+    Interrupted,
     On,
     Outcome,
     Release,
@@ -38,7 +39,17 @@ from coserver.model.job import (
     TakeOver,
 )
 from coserver.store import limits
-from coserver.store.records import INLINE, Verdict, died_text, error_text, json_text, read_error, readable
+from coserver.store.records import (
+    INLINE,
+    Verdict,
+    cut_text,
+    died_text,
+    error_text,
+    interrupted_text,
+    json_text,
+    read_error,
+    readable,
+)
 from coserver.store.session import Session
 
 
@@ -251,7 +262,7 @@ def _stale(session: Session, outcomes: Sequence[Outcome], rows: dict[int, Row]) 
                 row = rows.get(outcome.id)
                 waits = row is not None and (row.state, row.claim) == (State.WAITING, outcome.claim)
                 known = waits or state is not None
-            case Retry() | Release() | Crashed():
+            case Retry() | Release() | Crashed() | Interrupted():
                 known = False
             case _:
                 assert_never(outcome)
@@ -270,6 +281,7 @@ class _Change:
         self.told: set[int] = set()
         self._ends: list[End] = []
         self._back: list[int] = []
+        self._interrupted: list[tuple[int, str]] = []
         self._crashed: list[int] = []
         self._charged: list[tuple[int, int | None, str]] = []
         self._over: list[TakeOver] = []
@@ -292,6 +304,15 @@ class _Change:
             case Retry():
                 due = self._session.now + outcome.delay if outcome.delay > 0 else None
                 self._charged.append((row.id, due, outcome.error))
+            case Interrupted() if row.max_crashes == 1 and not cancel:
+                error = cut_text(outcome.note)
+                self._ends.append(End(row.id, State.LOST, None, error, row.claimed_at, worker=self._worker))
+            case Interrupted() if not cancel:
+                self._interrupted.append((row.id, interrupted_text(outcome.note)))
+            case Interrupted():
+                self._ends.append(
+                    End(row.id, State.CANCELLED, started_at=row.claimed_at, worker=self._worker)
+                )
             case Release() if cancel:
                 self._ends.append(End(row.id, State.CANCELLED, worker=self._worker))
             case Release():
@@ -366,7 +387,7 @@ class _Change:
         # What a job gives up its slots for is written after that, since slots remember when it was claimed.
         for one in self._over:
             self._rows[one.id] = self._rows[one.id]._replace(state=State.WAITING, waits=1)
-        ready = len(self._back)
+        ready = len(self._back) + len(self._interrupted)
         charged = [job for job, _, _ in self._charged]
         limited = limits.leave(self._session, self._with_slots([*charged, *over, *self._crashed]))
         for one in self._over:
@@ -374,6 +395,8 @@ class _Change:
         ready += end(self._session, self._ends, self._rows)
         if self._back:
             self._session.rows("put_back", ids=self._back)
+        if self._interrupted:
+            self._session.rows("interrupt", told=json_text(self._interrupted))
         if self._crashed:
             self._session.rows("charge_crash", ids=self._crashed)
             ready += len(self._crashed) - len(limited.intersection(self._crashed))

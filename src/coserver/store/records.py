@@ -18,6 +18,7 @@ from coserver.model.job import (
     Error,
     Failed,
     Flag,
+    Interrupted,
     JobFilter,
     JobInfo,
     Limit,
@@ -72,7 +73,7 @@ class Batch:
     failed: list[Failed] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
-    rare: list[Cancelled | TakeOver | Crashed] = field(default_factory=list)
+    rare: list[Cancelled | TakeOver | Crashed | Interrupted] = field(default_factory=list)
     """what only the slow path knows"""
 
     def __bool__(self) -> bool:
@@ -92,7 +93,7 @@ def sort_outcomes(outcomes: Iterable[Outcome]) -> Batch:
                 batch.retries.append(outcome)
             case Release():
                 batch.releases.append(outcome)
-            case Cancelled() | TakeOver() | Crashed():
+            case Cancelled() | TakeOver() | Crashed() | Interrupted():
                 batch.rare.append(outcome)
             case _:
                 assert_never(outcome)
@@ -391,6 +392,16 @@ def died_text(note: str, crashes: int) -> str:
     """The error of a job that is lost because the process that ran it died, though its worker lives."""
     times = "its process died" if crashes == 1 else f"its process died for the {_ordinal(crashes)} time"
     return error_text("JobLost", f"{times} while running it: {note}")
+
+
+def interrupted_text(note: str) -> str:
+    """The error of a job that began, was interrupted and begins again."""
+    return error_text("Interrupted", f"{note}; it begins again, and this attempt is not charged")
+
+
+def cut_text(note: str) -> str:
+    """The error of a job that is lost because it was interrupted."""
+    return error_text("JobLost", f'{note}; it may begin only once (on_lost="fail")')
 
 
 def _ordinal(n: int) -> str:

@@ -383,7 +383,8 @@ def task(
     `name`: what jobs carry, by default `module:function`. `aliases`: former names, under which queued jobs still find
     it. `queue`, `priority`: where its jobs go. `retries`: how many attempts follow a failed first one, or a `Retry`.
     `on_lost`: what happens when a worker dies while running it, or has to stop before it ends: "retry" (so write it
-    idempotent; three deaths are the end) or "fail", which never begins it twice. `timeout`: how long an attempt may take ("2m", a timedelta or seconds); then it counts as failed.
+    idempotent; three deaths are the end) or "fail", which never begins it twice. `timeout`: how long an attempt may
+    take ("2m", a timedelta or seconds); then it counts as failed.
     `begin_by`, `unique` (by the arguments), `unique_until`, `limit`: for all of its jobs, as in `Task.options`.
 
     An `async def` runs in the worker's loop, a plain `def` in a thread. With `isolate` either runs in a process beside

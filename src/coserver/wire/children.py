@@ -22,6 +22,7 @@ from coserver.model.job import (
     Claimed,
     Crashed,
     Failed,
+    Interrupted,
     Outcome,
     Release,
     Retry,
@@ -172,7 +173,7 @@ def _packed(one: Outcome) -> tuple[int, int, int, str | None, int, int]:
             return 3, one.id, one.claim, one.error, one.started_at, one.finished_at
         case TakeOver():
             return 4, one.id, one.claim, None, one.job, one.started_at
-        case Release() | Crashed():
+        case Release() | Crashed() | Interrupted():
             raise AssertionError(f"no process beside the worker says {type(one).__name__}")
 
 
