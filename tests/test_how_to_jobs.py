@@ -6,19 +6,23 @@ import ast
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from coserver.client import Client
 from coserver.config import load
 from coserver.model.job import Failed, Limit, NewJob
 from coserver.store import open_store
 from coserver.store.contract import Want, WorkerIdentity
+from coserver.tasks.binding import using
 from coserver.tasks.registry import registry
 from coserver.testing import private_jobs
 from tests.test_how_to_tasks import PAGES, blocks, keep_draining, write
@@ -81,6 +85,57 @@ def test_the_limits_of_the_page_are_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "coserver.toml").write_text(f'[site]\nname = "shop"\nstore = "sqlite:site.db"\n{toml}')
     site = load(tmp_path / "coserver.toml", profile=None, environ={}, cwd=tmp_path)
     assert list(site.limits) == [Limit("queue:mail", 20), Limit("smtp", 4, 100, 60_000_000)]
+
+
+def test_what_the_page_on_limits_declares_rules_what_it_submits_also_by_sql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (PAGES / "limits.md").read_text()
+    toml = "\n".join(re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    (tmp_path / "coserver.toml").write_text(
+        f'[site]\nname = "shop"\nstore = "sqlite:site.db?driver=sqlite3"\n{toml}'
+    )
+    site = load(tmp_path / "coserver.toml", profile=None, environ={}, cwd=tmp_path)
+    assert list(site.limits) == [
+        Limit("queue:crawl", None, 10, 1_000_000),
+        Limit("queue:mail", 20),
+        Limit("smtp", 4, 100, 60_000_000),
+    ]
+    before = dict(registry._by_name)
+    declared, submits = blocks("limits.md")
+    write(declared, tmp_path)
+    (tmp_path / "shop" / "__init__.py").touch()
+    try:
+        with Client(site.store) as client, closing(open_store(site.store)) as store:
+            client.counts()  # makes the tables
+            store.set_limits(site.limits)
+            with using(client):
+                for _ in range(2):
+                    exec(submits, {})
+            [sql] = re.findall(r"^```sql\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+            with closing(sqlite3.connect(tmp_path / "site.db")) as connection:
+                connection.executescript(sql)
+            tasks = ["shop.jobs:settle", "shop.jobs:deliver"]
+            store.register(WorkerIdentity("w/1", "h", 1, tasks, ["default", "mail"]), lease=60)
+            store.tick()
+            numbers = sorted(info.id for info in client.jobs())
+            found = [(info.state.name, info.limit) for number in numbers if (info := client.look(number))]
+            once = [
+                ("QUEUED", "ledger"),
+                ("QUEUED", "smtp:example.com"),
+                ("QUEUED", "smtp:example.org"),
+            ]
+            again = [("LIMITED", "ledger"), *once[1:]]
+            assert found == [*once, *again, ("QUEUED", "smtp:example.com"), ("QUEUED", None)]
+            answer = client.why(numbers[3])
+            assert answer is not None
+            assert answer.says == 'as many jobs run as the limit "ledger" allows'
+    finally:
+        registry._by_name = before
+        for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+            del sys.modules[name]
 
 
 def test_the_commands_of_the_page_work_and_do_what_it_says(tmp_path: Path) -> None:
