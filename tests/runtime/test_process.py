@@ -87,6 +87,13 @@ def test_a_process_works_and_leaves_with_0_on_term(home: Path, store: Store, sto
     assert process.said == ""
 
 
+def test_a_worker_says_what_the_node_calls_its_host(home: Path, store: Store, store_url: str) -> None:
+    with child(home, **working(home, store_url), host="left") as process:
+        until(lambda: [one.host for one in store.workers()] == ["left"], "it has registered")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
 def test_n12_on_term_running_jobs_finish_and_the_others_go_back_uncharged(
     home: Path, store: Store, store_url: str
 ) -> None:

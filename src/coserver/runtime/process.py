@@ -175,6 +175,7 @@ class Process:
                 WorkerSettings(
                     process=spec.process,
                     queues=queues,
+                    host=spec.host,
                     concurrency=spec.concurrency,
                     threads=spec.threads,
                     token=spec.token,

@@ -244,6 +244,7 @@ def _service_spec(
         service=run.service,
         process=run.process,
         run=run.run,
+        host=site.node.name,
         store=site.store,
         bus=str(places.bus),
         token=token,

@@ -24,9 +24,9 @@ RENEWALS = 4
 class ServiceSpec:
     """One Python service process.
 
-    `process` is `images/2`, `run` grows with every start of that process and is never reused. `store` is its URL,
-    password included; `bus` and `token` lead to the node, both None when there is none. `path` goes before `sys.path`
-    (absolute directories), `setup` is `module` or `module:function`, called before `tasks` (modules) are imported.
+    `process` is `images/2`, `run` grows with every start of that process and is never reused. `host` is what the node
+    calls its host, None meaning that the system is to be asked. `store` is its URL, password included; `bus` and
+    `token` lead to the node, both None when there is none. `path` goes before `sys.path` (absolute directories), `setup` is `module` or `module:function`, called before `tasks` (modules) are imported.
     `queues` holds (queue, jobs at once) and `concurrency` caps their sum, None meaning no further cap; without queues
     and tasks no worker runs. `threads` plain functions run at once, and isolated ones in `isolated` processes, None
     meaning as many as there are processors. `asgi` and `wsgi` are `module:attribute`, of which
@@ -42,6 +42,7 @@ class ServiceSpec:
     service: str
     process: str
     run: int = 0
+    host: str | None = None
     store: str | None = None
     bus: str | None = None
     token: str | None = None

@@ -14,8 +14,9 @@ Whatever a call raises ends its attempt, `SystemExit`, `GeneratorExit` and their
 closed, which happens when there is no loop any more to run it, leaves nothing behind.
 
 A worker stops by draining: it claims nothing more, hands back what has not begun, lets what runs finish, records it,
-and leaves the store. When time runs out, coroutines are cancelled, processes are killed, and their jobs handed back
-uncharged; the job of a plain function that still runs goes back as the very last thing, just before the process ends.
+and leaves the store. When time runs out, coroutines are cancelled, processes are killed, and their jobs handed back as
+interrupted: uncharged, to begin again, unless they may begin only once. The job of a plain function that still runs
+goes back as the very last thing, just before the process ends.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Any
 
 from coserver.errors import SchemaMismatch
 from coserver.logs import about
-from coserver.model.job import DEFAULT_QUEUE, Outcome, Release, TaskDefaults
+from coserver.model.job import DEFAULT_QUEUE, Interrupted, Outcome, TaskDefaults
 from coserver.model.reconcile import Key
 from coserver.runtime import attempt
 from coserver.runtime.bell import Bell
@@ -44,7 +45,7 @@ from coserver.runtime.desk import Desk, Figures
 from coserver.runtime.isolated import Isolated, Isolation
 from coserver.runtime.lanes import Lanes
 from coserver.runtime.lease import Lease
-from coserver.runtime.line import COROUTINE, ISOLATED, PLAIN, Job, Stop
+from coserver.runtime.line import COROUTINE, ISOLATED, LEAVING, PLAIN, Job, Stop
 from coserver.runtime.listening import Listening
 from coserver.runtime.spec import LEASE
 from coserver.runtime.started import StartedFile, unnamed
@@ -71,6 +72,7 @@ class WorkerSettings:
 
     process: str
     queues: Mapping[str, int]
+    host: str | None = None
     concurrency: int | None = None
     threads: int = 8
     token: str | None = None
@@ -190,7 +192,7 @@ class Worker:
         }
         return WorkerIdentity(
             process=self._settings.process,
-            host=platform.node(),
+            host=self._settings.host or platform.node(),
             pid=os.getpid(),
             tasks=sorted(self._tasks),
             queues=sorted(self._settings.queues),
@@ -481,7 +483,7 @@ class Worker:
     ) -> Outcome:
         claimed = job.claimed
         if self._cutting and isinstance(error, asyncio.CancelledError) and job.stop is None:
-            return Release(claimed.id, claimed.claim)
+            return Interrupted(claimed.id, claimed.claim, LEAVING)
         outcome = attempt.failure(
             task, claimed, error, at, readable=readable, stop=job.stop, chance=self._chance()
         )
