@@ -42,12 +42,12 @@ import msgspec
 
 from coserver.logs import LogFormat, about
 from coserver.model import batch
-from coserver.model.job import Cancelled, Crashed, Outcome, Release
+from coserver.model.job import Cancelled, Crashed, Interrupted, Outcome, Release
 from coserver.runtime import attempt
 from coserver.runtime.bell import Bell
 from coserver.runtime.desk import Desk
 from coserver.runtime.isolated_child import ENVIRONMENT, ChildSpec, Journal
-from coserver.runtime.line import ISOLATED, Job, Stop, Turn
+from coserver.runtime.line import ISOLATED, LEAVING, Job, Stop, Turn
 from coserver.runtime.started import StartedFile
 from coserver.runtime.wear import resident
 from coserver.tasks import instrument
@@ -241,7 +241,7 @@ class Isolated:
         self._end_all()
         now = time.monotonic()
         for job in left:
-            self._desk.finish(job, Release(job.claimed.id, job.claimed.claim), now, in_loop=False)
+            self._desk.finish(job, self._return(job, "its process was ended"), now, in_loop=False)
         self._misstarted(now)
 
     def _hear_bell(self) -> None:
@@ -510,8 +510,14 @@ class Isolated:
                 now = time.monotonic()
                 for job in list(child.jobs.values()):
                     self._out_of_hands(child, job.claimed.id)
-                    release = Release(job.claimed.id, job.claimed.claim)
-                    self._desk.finish(job, release, now, in_loop=False)
+                    self._desk.finish(job, self._return(job, LEAVING), now, in_loop=False)
+
+    def _return(self, job: Job, why: str) -> Outcome:
+        """What is told of a job that was in the hands of a process which we ended."""
+        claimed = job.claimed
+        if self._started.noted(claimed.id, claimed.claim):
+            return Interrupted(claimed.id, claimed.claim, why)
+        return Release(claimed.id, claimed.claim)
 
     # Starting and ending --------------------------------------------------------------------------------------
 
