@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from coserver.model.job import Outcome, State, Succeeded
+from coserver.model.job import Edge, On, Outcome, State, Succeeded
 from coserver.runtime import lanes
 from coserver.store import open_store
 from coserver.store.contract import Held, Store, Want
@@ -340,6 +341,7 @@ def test_n3_a_worker_that_was_given_up_for_dead_begins_anew_and_its_finishes_cha
     store_url: str, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """N3."""
+
     async def test() -> None:
         (job,) = submit(store, "hold", '["x"]')
         other = fresh(store_url)
@@ -395,6 +397,7 @@ def test_a_lone_worker_keeps_its_lease_even_while_its_loop_is_blocked(store_url:
 
 def test_j11_the_jobs_of_a_worker_whose_lease_ran_out_are_taken_over(store_url: str, store: Store) -> None:
     """J11."""
+
     async def test() -> None:
         (job,) = submit(store, "hold", '["x"]')
         silent = Faulty(store)
@@ -435,6 +438,86 @@ def test_sqlite_locked_by_somebody_else_for_a_while_is_only_a_delay(tmp_path: Pa
 
     in_loop(test)
     store.close()
+
+
+class Stumbling(Faulty):
+    """A store of which some calls raise what nobody foresaw, so many times each."""
+
+    def __init__(self, store: Store, **times: int) -> None:
+        super().__init__(store)
+        self.left = Counter(times)
+        self.stumbled: Counter[str] = Counter()
+
+    def _stumble(self, name: str) -> None:
+        if self.left[name] > 0:
+            self.left[name] -= 1
+            self.stumbled[name] += 1
+            raise KeyError(name)
+
+    def park(self, worker: int) -> bool:
+        self._stumble("park")
+        return super().park(worker)
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        if name not in self.left:
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._stumble(name)
+            return found(*args, **kwargs)
+
+        return call
+
+
+@pytest.mark.parametrize("call", ["tick", "probe", "park", "cancels", "held"])
+def test_what_nobody_foresaw_ends_no_worker(
+    store: Store, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever call it comes out of; `held` is asked once some other has stumbled."""
+
+    async def test() -> None:
+        times = {"tick": 1, "held": 3} if call == "held" else {call: 3}
+        stumbling = Stumbling(store, **times)
+        async with working(stumbling.as_store()) as worker:
+            (long,) = submit(store, "hold", '["x"]')
+            if call != "probe" or store.url.startswith("sqlite:"):
+                await auntil(lambda: not +stumbling.left, "it has stumbled each time")
+            jobs.gate("x").set()
+            done = await results(store, [long, *submit(store, "add", "[1,2]")])
+            assert worker.failure is None
+        assert [job.result for job in done] == ['"held"', "3"]
+        assert ("for a reason that nobody foresaw" in caplog.text) == bool(stumbling.stumbled)
+
+    in_loop(test)
+
+
+def test_while_upkeep_always_stumbles_jobs_are_carried(store: Store) -> None:
+    async def test() -> None:
+        stumbling = Stumbling(store, tick=10**9, cancels=10**9)
+        async with working(stumbling.as_store()):
+            for _ in range(2):
+                await results(store, submit(store, "add", *["[1,2]"] * 100))
+                seen = stumbling.stumbled["tick"]
+                await auntil(lambda seen=seen: stumbling.stumbled["tick"] > seen, "again")  # type: ignore[misc]
+        assert stumbling.stumbled["tick"] < 30  # growing pauses, not a storm
+
+    in_loop(test)
+
+
+def test_inputs_that_cannot_be_read_fail_their_job_alone(store: Store) -> None:
+    async def test() -> None:
+        stumbling = Stumbling(store, inputs=1)
+        (first,) = submit(store, "add", "[1,2]")
+        taking = {"options": '{"takes":"result"}', "after": (Edge(first, On.SUCCESS),)}
+        (follower,) = submit(store, "add", "[]", **taking)
+        async with working(stumbling.as_store()):
+            done = await results(store, [first, follower, *submit(store, "add", "[3,4]")])
+        assert [job.state for job in done] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
+        assert done[1].error is not None
+        assert done[1].error.type == "KeyError"
+
+    in_loop(test)
 
 
 def test_postgres_restarted_or_crashed_under_the_worker_loses_and_doubles_nothing() -> None:

@@ -70,6 +70,9 @@ from coserver.runtime.line import (
 from coserver.runtime.progress import Board
 from coserver.store.contract import Want
 
+AGAIN = (0.05, 2.0)
+"""First and longest pause in seconds until outcomes that could not be recorded for somebody's sake are told again."""
+
 _NEVER = 1 << 60
 _FOR_LOOP, _FOR_CHILDREN = 1, 2
 
@@ -161,6 +164,10 @@ class Desk:
         self._done: list[Outcome] = []
         self._done_since = 0.0
         self._unsure: list[Outcome] = []
+        self._later: list[Outcome] = []
+        self._later_at = inf
+        self._later_at_last = -inf
+        self._later_pause = AGAIN[0]
         self._urgent = False
         self._countdown = _NEVER
         self._flying = 0
@@ -184,6 +191,8 @@ class Desk:
         with self._lock:
             if now >= self._look_for_old:
                 self._give_back_old(now)
+            if now >= self._later_at:
+                self._take_up(now)
             step = decide(self._view(now, main=main))
             match step:
                 case Go():
@@ -192,8 +201,8 @@ class Desk:
                     self._came_before_park = self._came
                 case Wait():
                     self._countdown = min(self._countdown, step.finishes)
-                    if main and self._look_for_old < inf:
-                        until = max(0.0, self._look_for_old - now)
+                    if main and (turn := min(self._look_for_old, self._later_at)) < inf:
+                        until = max(0.0, turn - now)
                         return Wait(
                             until if step.seconds is None else min(until, step.seconds), step.finishes
                         )
@@ -306,6 +315,25 @@ class Desk:
             wanted = self._hand_out(now)
         self._rouse(wanted)
 
+    def put_off(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """The store could not record these, because a transaction of somebody else's holds what they change: carry them
+        again after a pause, each time a longer one. To be told before `settle`."""
+        with self._lock:
+            if not self._later:
+                if now > self._later_at_last + 2 * AGAIN[1]:
+                    self._later_pause = AGAIN[0]
+                self._later_at = self._later_at_last = now + self._later_pause
+                self._later_pause = min(2 * self._later_pause, AGAIN[1])
+            self._later += outcomes
+
+    def _take_up(self, now: float) -> None:
+        """Carry what was put off."""
+        if not self._done:
+            self._done_since = now
+        self._done += self._later
+        self._later, self._later_at = [], inf
+        self._urgent = True
+
     def lost(self, load: Load) -> None:
         """The trip failed: nobody knows whether its outcomes were recorded and what it claimed. Nothing is claimed
         until `reconciled`."""
@@ -332,6 +360,11 @@ class Desk:
                 self._parked = True
             if more:
                 self._stock()
+
+    def unpark(self) -> None:
+        """The store does not know that we sleep."""
+        with self._lock:
+            self._parked = False
 
     def stock(self) -> None:
         """There may be work in the store; said by a lane."""
@@ -700,7 +733,8 @@ class Desk:
         with self._lock:
             waiting = chain.from_iterable(chain.from_iterable(line.waiting for line in self._lines.values()))
             at_hand = {key(job.claimed) for job in chain(waiting, list(self._handed))}
-            others = {key(job.claimed) for job in list(self._begun)} | {key(one) for one in self._done}
+            others = {key(job.claimed) for job in list(self._begun)}
+            others |= {key(one) for one in chain(self._done, self._later)}
             return at_hand, others, list(self._unsure)
 
     def reconciled(self, outcomes: Sequence[Outcome], forget: Collection[Key], now: float) -> None:
@@ -724,15 +758,15 @@ class Desk:
             dropped = len(self._take_unbegun(lambda _: False, now))
             self._orphans |= {job for job in list(self._begun) if not job.told}
             self.recalls += 1
-            late, self._done = [*self._unsure, *self._done], []
-            self._unsure = []
+            late, self._done = [*self._unsure, *self._later, *self._done], []
+            self._unsure, self._later, self._later_at = [], [], inf
             self._urgent = False
         self._rouse_children()
         self._late(late)
         return dropped
 
-    def give_back(self, releases: Sequence[Release], now: float) -> None:
-        """Carry releases of jobs that the store says are ours, though they never arrived."""
+    def give_back(self, releases: Sequence[Outcome], now: float) -> None:
+        """Carry releases, or other ends, of jobs that the store says are ours, though they never arrived here."""
         with self._lock:
             if not self._done:
                 self._done_since = now
@@ -742,12 +776,12 @@ class Desk:
     def farewell(self) -> Load:
         """Take what is done, and what still runs as interrupted, whatever comes of it; nothing is claimed any more."""
         with self._lock:
-            done, self._done = [*self._unsure, *self._done], []
+            done, self._done = [*self._unsure, *self._later, *self._done], []
             for job in list(self._begun):
                 if not job.told and job not in self._orphans:
                     job.told = True
                     done.append(Interrupted(job.claimed.id, job.claimed.claim, LEAVING))
-            self._unsure = []
+            self._unsure, self._later, self._later_at = [], [], inf
             self._flying += 1
             return Load(done, Want(0, (), ()))
 
@@ -778,7 +812,7 @@ class Desk:
             return self._out <= sum(job.told for job in list(self._begun))
 
     def _unrecorded(self) -> int:
-        return len(self._done) + len(self._unsure)
+        return len(self._done) + len(self._unsure) + len(self._later)
 
     def begun(self) -> list[Job]:
         """Return the jobs that run."""

@@ -10,6 +10,9 @@ the main lane waits for the other lanes, reaches the store again, however long t
 holds with what the worker has (`model.reconcile`). Since a transaction that was under way when its connection broke
 may still be committed later, it compares again after each of `RECHECKS`.
 
+What nobody foresaw is a fault of ours, or a store that speaks differently than ever: it is told with its traceback and
+treated as trouble, and its like waits, longer each time, while the trips that carry jobs go on.
+
 Looking may succeed where recording fails: the disk is full, or the database refuses one of the outcomes. So between
 failed trips the main lane rests, the longer the more have failed in a row. Outcomes that two trips could not record
 are carried one by one; the one that is refused is replaced by something simpler (`_carry_alone`), so it holds up
@@ -75,6 +78,8 @@ RECHECKS = (10.0, 35.0)
 long as a statement may take there, on PostgreSQL half a minute."""
 PAUSES = (0.05, 2.0)
 """First and longest wait in seconds between attempts to reach the store."""
+CALM = 60.0
+"""Seconds without anything unforeseen after which pauses are short again."""
 PUT_OFF = 600.0
 """Seconds until a job runs again of which the store takes no end."""
 
@@ -125,6 +130,10 @@ class Lanes:
         self._roused = False
         self._asked_to_cancel: set[Key] = set()
         self._rechecks: list[float] = []  # when, ascending
+        self._stumbles = 0  # unforeseen errors, of which the last was at
+        self._stumbled_at = -inf
+        self._put_off = -inf  # until when the main lane does nothing but carry
+        self._unparked = False  # whether it sleeps without the store knowing
         self._failed = 0  # trips in a row; two lanes may miscount, which costs nothing
         self._resent: frozenset[Key] = frozenset()  # by the comparison before
         self._given_up: set[Key] = set()  # jobs that we hold in the store, and nowhere else
@@ -194,29 +203,51 @@ class Lanes:
     def _serve(self, desk: Desk) -> None:
         while not (self._abandoning or (self._closing and desk.settled())):
             self._bell.arm()
-            if desk.doubtful:
-                if not self._reconcile(desk):
+            doubtful = desk.doubtful
+            try:
+                if not doubtful:
+                    self._turn(desk)
+                elif not self._reconcile(desk):
                     return
-                continue
-            now = time.monotonic()
-            alone = not self._tended()
+            except Exception:
+                pause = self._stumble(desk)
+                if doubtful:  # nothing can be done before it is known what the store holds
+                    self._sleep(pause)
+
+    def _turn(self, desk: Desk) -> None:
+        now = time.monotonic()
+        alone = not self._tended()
+        if now >= self._put_off:
+            if self._unparked:
+                self._unparked = False
+                desk.unpark()
             self._chores(desk, now, alone=alone)
-            match desk.next(now, main=True):
-                case Load() as load:
-                    self._bell.disarm()
-                    self._carry(desk, load)
-                case Park():
+        if now >= min(self._poll_at, self._due_at):
+            self._poll_at = now + POLL
+            self._due_at = inf
+            desk.stock()
+        match desk.next(now, main=True):
+            case Load() as load:
+                self._bell.disarm()
+                self._carry(desk, load)
+            case Park():
+                self._unparked = now < self._put_off
+                if self._unparked:
+                    desk.parked(more=False)
+                else:
                     self._park(desk)
-                case Wait(seconds):
-                    until = min(self._poll_at, self._due_at, self._recheck_at(), desk.board.due())
-                    if desk.running:
-                        until = min(until, self._ask_at())
-                    if alone:
-                        until = min(until, self._tick_at, self._probe_at if self._probes else inf)
-                    rest = max(0.0, until - now)
-                    if self._bell.wait(rest if seconds is None else min(seconds, rest)):
-                        self._roused = True
-                        desk.stock()
+            case Wait(seconds):
+                until = min(self._recheck_at(), desk.board.due())
+                if desk.running:
+                    until = min(until, self._ask_at())
+                if alone:
+                    until = min(until, self._tick_at, self._probe_at if self._probes else inf)
+                until = max(-inf if self._unparked else until, self._put_off)
+                until = min(until, self._poll_at, self._due_at)
+                rest = max(0.0, until - now)
+                if self._bell.wait(rest if seconds is None else min(seconds, rest)):
+                    self._roused = True
+                    desk.stock()
 
     def _chores(self, desk: Desk, now: float, *, alone: bool) -> None:
         """What the main lane does by itself from time to time, at most one trip a turn."""
@@ -227,6 +258,7 @@ class Lanes:
             elif now >= self._recheck_at():
                 self._recheck(desk, now)
             elif alone and now >= self._tick_at:
+                self._tick_at = now + TICK
                 upkeep = self._store.tick()
                 self._tick_at = now + (0.0 if upkeep.more else TICK)
                 self._due(upkeep.next_due, now)
@@ -244,11 +276,21 @@ class Lanes:
         except StoreUnavailable as error:
             self._fail(error)
             desk.doubt()
-            return
-        if now >= min(self._poll_at, self._due_at):
-            self._poll_at = now + POLL
-            self._due_at = inf
-            desk.stock()
+
+    def _stumble(self, desk: Desk) -> float:
+        """Something happened that nobody foresaw. Doubt, and put off what the main lane does beside carrying; return
+        the pause in seconds."""
+        now = time.monotonic()
+        if now > self._stumbled_at + CALM:
+            self._stumbles = 0
+        log.exception("cannot talk to the store for a reason that nobody foresaw; the worker tries again")
+        first, longest = PAUSES
+        pause = min(longest, first * 2.0 ** min(self._stumbles, 20))
+        self._stumbles += 1
+        self._stumbled_at = now
+        self._put_off = now + pause
+        desk.doubt()
+        return pause
 
     def roused(self) -> None:
         """Somebody outside this worker has news; said by any thread."""
@@ -306,6 +348,10 @@ class Lanes:
             self._store.leave(self._worker)
         except StoreUnavailable as error:
             self._complain(error)
+        except Exception:
+            log.exception(
+                "cannot leave the store for a reason that nobody foresaw; what is left is put right by others"
+            )
 
     # Helping lanes --------------------------------------------------------------------------------------------
 
@@ -315,7 +361,11 @@ class Lanes:
             match desk.next(time.monotonic(), main=False):
                 case Load() as load:
                     bell.disarm()
-                    self._carry(desk, load)
+                    try:
+                        self._carry(desk, load)
+                    except Exception:
+                        self._stumble(desk)
+                        self.rouse()
                 case Wait(seconds):
                     bell.wait(seconds)
                 case Park():
@@ -340,8 +390,10 @@ class Lanes:
         else:
             self._failed = 0
             self._answered()
-            self._recorded(load.done, brought.stale)
             now = time.monotonic()
+            if brought.busy:
+                desk.put_off(brought.busy, now)
+            self._recorded(_without(load.done, brought.busy), brought.stale)
             if brought.live:
                 if load.want.limit and not brought.claimed:
                     self._due(brought.next_due, now)
@@ -359,13 +411,17 @@ class Lanes:
             desk.settle(load, claimed, now)
             return
         inputs: dict[int, Sequence[Input]] = {}
-        back: list[Release] = []
+        back: list[Outcome] = []
         for one in filter(needs_inputs, claimed):
             try:
                 inputs[one.id] = self._store.inputs(one.id)
             except StoreUnavailable as error:
                 self._complain(error)
                 back.append(Release(one.id, one.claim))
+            except Exception as error:
+                log.exception("cannot read what job %d takes; it fails", one.id, extra=about(one))
+                now_us = time.time_ns() // 1000
+                back.append(Failed(one.id, one.claim, describe(error), now_us, now_us))
         left = {one.id for one in back}
         desk.settle(load, [one for one in claimed if one.id not in left], now, inputs)
         if back:
@@ -453,7 +509,11 @@ class Lanes:
         if self._failed < 2:
             return
         first, longest = PAUSES
-        until = time.monotonic() + min(longest, first * 2.0 ** min(self._failed - 2, 20))
+        self._sleep(min(longest, first * 2.0 ** min(self._failed - 2, 20)))
+
+    def _sleep(self, seconds: float) -> None:
+        """Let so much time pass, unless the worker has to leave at once."""
+        until = time.monotonic() + seconds
         while not self._abandoning and (left := until - time.monotonic()) > 0:
             self._bell.arm()
             self._bell.wait(left)
@@ -475,7 +535,7 @@ class Lanes:
         self._recorded([one for one in carried if (one.id, one.claim) not in again], ())
         if not self._resent.isdisjoint(again):
             for resent in verdict.resend:
-                self._carry_alone(worker, resent)
+                self._carry_alone(desk, worker, resent)
             again = {}
         self._resent = frozenset(again)
         now = time.monotonic()
@@ -505,16 +565,16 @@ class Lanes:
         if verdict.release:
             desk.give_back(verdict.release, now)
 
-    def _carry_alone(self, worker: int, outcome: Outcome) -> None:
+    def _carry_alone(self, desk: Desk, worker: int, outcome: Outcome) -> None:
         """Record one outcome. If the store refuses it, the job is recorded as failed; if not even that, it is put off;
         and if that is refused too, it stays as it is until the worker leaves. Raises StoreUnavailable when the store
         cannot record anything just now."""
-        refusal = self._try_alone(worker, outcome)
+        refusal = self._try_alone(desk, worker, outcome)
         if refusal is None:
             return
         then = "it stays as it is until this worker leaves"
         for instead, meaning in _simpler(outcome, refusal):
-            if self._try_alone(worker, instead) is None:
+            if self._try_alone(desk, worker, instead) is None:
                 then = meaning
                 break
         else:
@@ -529,7 +589,7 @@ class Lanes:
             extra=about(outcome.id),
         )
 
-    def _try_alone(self, worker: int, outcome: Outcome) -> Exception | None:
+    def _try_alone(self, desk: Desk, worker: int, outcome: Outcome) -> Exception | None:
         """Carry one outcome; why it was refused, None when it was not."""
         try:
             brought = self._store.exchange(worker, [outcome], Want(0, (), ()))
@@ -539,7 +599,9 @@ class Lanes:
             raise
         except Exception as error:
             return error  # it could not even be told
-        self._recorded([outcome], brought.stale)
+        if brought.busy:
+            desk.put_off(brought.busy, time.monotonic())
+        self._recorded(_without([outcome], brought.busy), brought.stale)
         return None
 
     def _fail(self, error: StoreUnavailable) -> None:
@@ -565,6 +627,12 @@ class Lanes:
             outcome.id,
             extra=about(outcome.id),
         )
+
+
+def _without(outcomes: Sequence[Outcome], busy: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Those of `outcomes` that are not `busy`."""
+    left = {(one.id, one.claim) for one in busy}
+    return [one for one in outcomes if (one.id, one.claim) not in left] if left else outcomes
 
 
 def _simpler(outcome: Outcome, refusal: Exception) -> Iterator[tuple[Outcome, str]]:

@@ -253,7 +253,16 @@ class Upkeep:
 
     def _beside(self, duty: Callable[[Store], None], name: str, store: Store) -> None:
         """Let a thread of its own do one duty."""
-        thread = threading.Thread(target=duty, args=(store,), name=name, daemon=True)
+
+        def keep() -> None:
+            try:
+                duty(store)
+            except BaseException as error:
+                if not self._leaving:
+                    self._failed(error)
+                raise
+
+        thread = threading.Thread(target=keep, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
