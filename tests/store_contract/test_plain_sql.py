@@ -193,6 +193,46 @@ def test_what_the_table_accepts_but_nobody_can_run_fails_visibly(
     assert state_of(store, 1) == State.FAILED
 
 
+@pytest.mark.parametrize("options", ["{bad", "", "[]", "7", '{"retries": "many"}', '{"timeout": "2m"}'])
+def test_options_that_nobody_can_read_fail_the_job_visibly(store: Store, raw: Raw, options: str) -> None:
+    """They would be passed over in silence otherwise, and the job run as it was not meant to."""
+    worker = join(store)
+    raw("INSERT INTO coserver_job (task, options) VALUES (?, ?)", TASK, options)
+    raw(
+        "INSERT INTO coserver_job (task, options) VALUES (?, ?)",
+        TASK,
+        '{"retries": 3, "of_somebody_else": 1}',
+    )
+    assert [held.id for held in claim(store, worker)] == [2]
+    info = store.job(1)
+    assert info is not None
+    assert info.error is not None
+    assert (info.state, info.error.type) == (State.FAILED, "InvalidArguments")
+    assert info.error.message.startswith(
+        "cannot run the job with these options: they are not what options are ("
+    )
+    assert info.error.message.endswith('write a JSON object such as {"retries": 3}')
+
+
+@pytest.mark.parametrize("state", [-1, 7, 10, 99])
+def test_the_table_itself_refuses_a_state_that_no_living_job_has(store: Store, raw: Raw, state: int) -> None:
+    with pytest.raises(Exception, match=r"(?i)constraint"):
+        raw("INSERT INTO coserver_job (task, state) VALUES (?, CAST(? AS INTEGER))", TASK, state)
+    assert store.jobs(JobFilter(), limit=10) == []
+
+
+@pytest.mark.parametrize("key", ["queue:mail", "queue", ":", ":7"])
+def test_a_limit_key_that_no_limit_can_rule_fails_the_job_visibly(store: Store, raw: Raw, key: str) -> None:
+    worker = join(store)
+    raw("INSERT INTO coserver_job (task, limit_key) VALUES (?, ?)", TASK, key)
+    assert claim(store, worker) == []
+    info = store.job(1)
+    assert info is not None
+    assert info.error is not None
+    assert info.state is State.FAILED
+    assert info.error.message.startswith(f"cannot run the job: its limit key '{key}' ")
+
+
 def bad_text(store_url: str, text: str) -> str:
     """SQL for a text of these bytes (in hexadecimal), which are not UTF-8."""
     if store_url.startswith("sqlite"):

@@ -36,6 +36,7 @@ from coserver.model.job import (
 from coserver.model.limit import QUEUE, refuse_key
 from coserver.model.names import shown
 from coserver.model.payload import MAX_BYTES, refuse_args
+from coserver.tasks.options import refuse_text
 
 INLINE = 2000
 """Arguments and results with more characters than this lie in `coserver_blob`, so that no rewritten row carries them
@@ -206,11 +207,13 @@ def route(row: Sequence[Any], now: int) -> Route | Reject:
     try:
         queue, args = _decoded("queue", queue), _decoded("args", args)
         columns = ("options", "unique_key", "limit_key")
-        *_, limit = [_decoded(column, value) for column, value in zip(columns, others, strict=True)]
+        options, _, limit = [_decoded(column, value) for column, value in zip(columns, others, strict=True)]
     except ValueError as error:
         reason: str | None = f": {error}"
     else:
-        reason = _refusal(priority, args, missing=bool(missing)) or refuse_limit(limit)
+        reason = (
+            _refusal(priority, args, missing=bool(missing)) or refuse_limit(limit) or _refuse_options(options)
+        )
     if reason is not None:
         return Reject(number, error_text("InvalidArguments", f"cannot run the job{reason}"))
     due = None if run_at is None or run_at <= now else run_at
@@ -227,6 +230,11 @@ def _refusal(priority: int, args: str | None, *, missing: bool) -> str | None:
     if priority not in (0, 1, 2):
         return f": its priority is {priority}; 0 is high, 1 normal, 2 low"
     return None
+
+
+def _refuse_options(text: str | None) -> str | None:
+    reason = None if text is None else refuse_text(text)
+    return None if reason is None else f" with these options: {reason}"
 
 
 def refuse_limit(key: str | None) -> str | None:

@@ -309,6 +309,15 @@ def _read(text: str | None) -> _Said | None:
         return None
 
 
+def refuse_text(text: str) -> str | None:
+    """Return why nobody can read a job's options (JSON text), None if they can be read."""
+    try:
+        msgspec.json.decode(text, type=_Said)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        return f"they are not what options are ({error}); write a JSON object such as " + '{"retries": 3}'
+    return None
+
+
 def _retries_text(retries: int | Retry) -> str:
     if not isinstance(retries, Retry):
         said = _Said(Retry(retries).retries)

@@ -25,7 +25,7 @@ CREATE TABLE coserver_job (
     max_crashes integer,
     flags       integer  NOT NULL DEFAULT 0,
     waits       integer  NOT NULL DEFAULT 0,
-    state       smallint NOT NULL DEFAULT 0,
+    state       smallint NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
     priority    smallint NOT NULL DEFAULT 1,
     queue       text,
     task        text     NOT NULL,

@@ -12,7 +12,7 @@ CREATE TABLE coserver_meta (
 -- single writer may raise (an id is its own first place in line), so ids may have gaps but never come twice.
 CREATE TABLE coserver_job (
     id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    state       INTEGER NOT NULL DEFAULT 0,
+    state       INTEGER NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
     priority    INTEGER NOT NULL DEFAULT 1,
     seq         INTEGER,
     worker      INTEGER,
