@@ -26,7 +26,14 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from coserver.client import Client
-from coserver.errors import InvalidArguments, ResultTimeout, UnknownTask, UsageError, WouldDeadlock
+from coserver.errors import (
+    InvalidArguments,
+    ResultTimeout,
+    StoreUnavailable,
+    UnknownTask,
+    UsageError,
+    WouldDeadlock,
+)
 from coserver.model import units
 from coserver.model.job import (
     DEFAULT_QUEUE,
@@ -304,6 +311,11 @@ class _Work:
         try:
             while True:
                 found = self._store.exchange(worker, done, Want(1, sorted(self._pairs())))
+                if found.busy:
+                    raise StoreUnavailable(
+                        f"cannot record the end of job {found.busy[0].id}: a transaction that is open holds it; end "
+                        "that before the jobs run"
+                    )
                 done = []
                 for claimed in found.claimed:
                     task = registry.get(claimed.task)
@@ -359,7 +371,8 @@ class _Hand:
 
     def complete(self, connection: Any, outcome: Succeeded) -> bool:  # noqa: ARG002 - as for submits
         """Record it at once, in the test's store."""
-        return not self._store.exchange(self._worker, [outcome], Want(0, ())).stale
+        found = self._store.exchange(self._worker, [outcome], Want(0, ()))
+        return not (found.stale or found.busy)
 
     async def acomplete(self, connection: Any, outcome: Succeeded) -> bool:
         """As `complete`."""

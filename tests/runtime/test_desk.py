@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coserver.model.batch import FLUSH, FRESH, UNSTARTED, Park, Wait
 from coserver.model.job import Claimed, Outcome, Release, Succeeded
-from coserver.runtime.desk import Desk, Load
+from coserver.runtime.desk import AGAIN, Desk, Load
 from coserver.runtime.line import COROUTINE, ISOLATED, PLAIN, Job, Stop, Turn
 
 KINDS = {"soft": COROUTINE, "hard": PLAIN}
@@ -688,3 +688,44 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+def test_what_could_not_be_recorded_for_somebodys_sake_is_carried_again_after_ever_longer_pauses() -> None:
+    bench = Bench()
+    bench.bring(row(1), row(2))
+    first, second = bench.run(1.0), bench.run(1.0)
+    now, pauses = 2.0, []
+    load = bench.load(now)
+    assert load.done == [done(first), done(second)]
+    for _ in range(8):
+        bench.desk.put_off([done(first)], now)
+        bench.desk.settle(load, (), now)
+        assert not bench.desk.settled()
+        assert bench.desk.belongings()[1] == {(1, 1)}
+        step = bench.next(now)
+        while not isinstance(step, Wait):
+            bench.desk.parked(more=False) if isinstance(step, Park) else bench.desk.settle(step, (), now)
+            step = bench.next(now)
+        assert step.seconds is not None
+        pauses.append(step.seconds)
+        now += step.seconds
+        load = bench.load(now)
+        assert load.done == [done(first)]
+    bench.desk.settle(load, (), now)
+    assert bench.desk.settled()
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == pytest.approx(AGAIN)
+
+
+def test_what_is_put_off_goes_with_the_farewell_and_is_late_when_the_incarnation_is_dead() -> None:
+    bench = Bench()
+    bench.bring(row(1), row(2))
+    first, second = bench.run(1.0), bench.run(1.0)
+    load = bench.load(2.0)
+    bench.desk.put_off([done(first)], 2.0)
+    bench.desk.settle(load, (), 2.0)
+    bench.desk.forget(2.0)
+    assert bench.late == [done(first)]
+    bench.desk.put_off([done(second)], 2.0)
+    assert bench.desk.farewell().done == [done(second)]
+    assert bench.desk.farewell().done == []

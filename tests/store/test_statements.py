@@ -57,7 +57,7 @@ ONLY = {
             "snapshot",
         ),
         *("notify_within", "whereabouts", "call", "await_ends"),
-        *("insert_one", "fresh_ids", "count_gather"),
+        *("insert_one", "fresh_ids", "count_gather", "impatient", "in_hands"),
     },
 }
 

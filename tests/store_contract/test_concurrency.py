@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from coserver.model.job import State
+import psycopg
+
+from coserver.model.job import Edge, State
+from coserver.store import open_store
 from coserver.store.contract import Store
-from tests.store_contract.helpers import claim, eventually, finish, job, join, ok, swap
+from tests.store_contract.helpers import again, back, bad, claim, eventually, finish, job, join, ok, swap
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,3 +128,33 @@ def test_submits_from_several_processes_are_all_there(store: Store, store_url: s
     for n in range(4):
         mine = [args for args in got if args.startswith(f'["{n}"')]
         assert mine == [f'["{n}", {m}]' for m in range(100)]
+
+
+def test_an_outcome_whose_row_somebody_holds_holds_up_no_other(postgres_url: str) -> None:
+    """Whoever submits a child locks its parent until the transaction ends: the parent's end is told again."""
+    store = open_store(postgres_url)
+    try:
+        worker = join(store)
+        store.submit([job() for _ in range(7)])
+        one, two, three, four, five, six, seven = claim(store, worker)
+        # The end of `five` concerns a child whose row is held, not its own.
+        [grandchild] = store.submit([job(after=(Edge(five.id),))])
+        with psycopg.connect(postgres_url) as user:
+            [child] = store.submit_on(user, [job(after=tuple(Edge(held.id) for held in (one, two, three)))])
+            store.submit_on(user, [job(after=(Edge(grandchild),))])
+            outcomes = [ok(one), again(two), back(three), ok(four), ok(five), bad(six), ok(seven)]
+            began = time.monotonic()
+            done = finish(store, worker, *outcomes)
+            assert time.monotonic() - began < 10
+            assert list(done.busy) == [ok(one), ok(five), again(two), back(three)]
+            assert done.stale == []
+            assert store.counts().by_state[State.SUCCEEDED] == 2
+            assert store.counts().by_state[State.FAILED] == 1
+            assert list(finish(store, worker, *done.busy).busy) == list(done.busy)
+            user.commit()
+        assert (last := finish(store, worker, *done.busy)).busy == [] and last.stale == []
+        assert store.counts().by_state[State.SUCCEEDED] == 4
+        states = [store.job(number).state for number in (two.id, three.id, grandchild, child)]  # type: ignore[union-attr]
+        assert states == [State.QUEUED, State.QUEUED, State.QUEUED, State.WAITING]
+    finally:
+        store.close()

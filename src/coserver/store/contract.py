@@ -66,13 +66,15 @@ class Exchange:
     once more after a lost reply, is none of them). `next_due`: µs until time alone makes work for the store (a
     scheduled job is due, one expires, a rate allows the next), None when nothing does (or not looked up because jobs
     were claimed). `live`: False when this
-    worker's incarnation is dead: nothing was claimed, and it must register anew.
+    worker's incarnation is dead: nothing was claimed, and it must register anew. `busy`: outcomes that are not
+    recorded, because a transaction of somebody else's holds what they change; to be told again after a while.
     """
 
     claimed: Sequence[Claimed]
     stale: Sequence[int]
     next_due: int | None
     live: bool
+    busy: Sequence[Outcome] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +241,10 @@ class Worker(Protocol):
         the store asks for a newer worker protocol than `PROTOCOL`."""
 
     def exchange(self, worker: int, done: Sequence[Outcome], want: Want) -> Exchange:
-        """In one transaction: record the outcomes, then claim new jobs, routing, promoting and rescuing a bounded
-        number on the way. With `want.limit == 0` it only records. A parked worker that was given jobs is not parked
-        any more; one that found nothing still is, and its look left no trace in the store."""
+        """In one transaction: record the outcomes, all but those that would have to wait for somebody, then claim new
+        jobs, routing, promoting and rescuing a bounded number on the way. With `want.limit == 0` it only records. A
+        parked worker that was given jobs is not parked any more; one that found nothing still is, and its look left no
+        trace in the store."""
 
     def renew(self, workers: Sequence[int], *, lease: float) -> list[int]:
         """Prolong the leases; return those of `workers` that are dead."""

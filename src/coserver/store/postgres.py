@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from json import dumps
 from math import inf
@@ -130,6 +131,10 @@ GRACE = 2 * STATEMENT_SECONDS
 
 ATTEMPTS = 5
 """How often a change is begun anew after two had waited for each other."""
+
+PATIENCE, IMPATIENCE, PATIENCE_IN_ALL = 20, 5, 0.5
+"""How long outcomes that take the slow path wait for what another transaction holds: ms for any lock, all together and
+then each alone, and seconds in all. A worker has more to do than to wait for a caller who keeps a transaction open."""
 
 PULSE = 5.0
 """Seconds between a listener's calls to itself."""
@@ -288,6 +293,16 @@ class PostgresListener:
                 self._drop()
             finally:
                 self._lock.release()
+
+
+@dataclass(slots=True)
+class Told:
+    """What came of outcomes: ids of those that changed nothing, those that have to wait for somebody, and how many jobs
+    became ready."""
+
+    stale: list[int] = field(default_factory=list)
+    busy: list[Outcome] = field(default_factory=list)
+    ready: int = 0
 
 
 class PostgresStore:
@@ -523,7 +538,8 @@ class PostgresStore:
         batch = sort_outcomes(done)
         with self._pool.connection() as connection:
             self._ready(connection)
-            header, claimed, stale, ready = self._swap(connection, worker, batch, want)
+            header, claimed, told = self._swap(connection, worker, batch, want)
+            ready = told.ready
             _, live, _, _, _, new, estates, suspects, due, _, _ = header
             if live and want.limit > 0:
                 due_now = due is not None and due <= 0
@@ -536,7 +552,7 @@ class PostgresStore:
                         due = upkeep.wait(run(connection, "next_due", {})[0][0])
                     moved = moved or upkeep.ready > 0
                 if moved and not claimed:
-                    again, claimed, _, _ = self._swap(connection, worker, Batch(), want)
+                    again, claimed, _ = self._swap(connection, worker, Batch(), want)
                     suspects = again[7]
                 if suspects and not claimed:
                     claimed = run(connection, "claim_suspect", {**_pairs(want), "worker": worker})
@@ -544,12 +560,12 @@ class PostgresStore:
             self._rouse(connection, ready)
         claimed.sort(key=by_place)
         next_due = None if claimed or not live or due is None or want.limit <= 0 else max(due, 0)
-        return Exchange([Claimed(*row[:10]) for row in claimed], stale, next_due, bool(live))
+        return Exchange([Claimed(*row[:10]) for row in claimed], told.stale, next_due, bool(live), told.busy)
 
     def _swap(
         self, connection: Connection, worker: int, batch: Batch, want: Want
-    ) -> tuple[Row, list[Row], list[int], int]:
-        """Record and claim: the header row of `exchange`, the claimed rows, stale ids, how many became ready."""
+    ) -> tuple[Row, list[Row], Told]:
+        """Record and claim: the header row of `exchange`, the claimed rows, and what came of the outcomes."""
         params = _exchange_params(worker, batch, want)
         ended: list[Succeeded | Failed] = [*batch.succeeded, *batch.failed]
         large = [o for o in batch.succeeded if o.result is not None and len(o.result) > INLINE]
@@ -582,10 +598,11 @@ class PostgresStore:
             returned: list[Retry | Release] = [*batch.retries, *batch.releases]
             left += [o for o in returned if o.id not in fitted]
         ready = sum(row[1] == State.QUEUED for row in back)
-        if not left:
-            return header, rows, [], ready
-        done = _alone(connection, lambda session: endings.finish(session, worker, left))
-        return header, rows, done.stale, ready + done.ready + self._admit(connection).ready
+        told = Told(ready=ready)
+        if left:
+            _tell(connection, worker, left, told)
+            told.ready += self._admit(connection).ready
+        return header, rows, told
 
     def _hand_back(self, connection: Connection, worker: int, batch: Batch) -> list[Row]:
         batch.retries.sort(key=attrgetter("id"))
@@ -855,6 +872,40 @@ def _anew(connection: Connection, change: Callable[[], T]) -> T:
             continue
     with connection.transaction():
         return change()
+
+
+def _tell(connection: Connection, worker: int, outcomes: Sequence[Outcome], told: Told) -> None:
+    """Record outcomes the slow way, together, or, if that would have to wait for somebody, each that need not alone."""
+    if _tell_now(connection, worker, outcomes, told, PATIENCE):
+        return
+    ids = [outcome.id for outcome in outcomes]
+    busy = {row[0] for row in run(connection, "in_hands", {"ids": int_array(ids)})}
+    until = time.monotonic() + PATIENCE_IN_ALL
+    for outcome in outcomes:
+        if (
+            outcome.id in busy
+            or time.monotonic() > until
+            or not _tell_now(connection, worker, [outcome], told, IMPATIENCE)
+        ):
+            told.busy.append(outcome)
+
+
+def _tell_now(
+    connection: Connection, worker: int, outcomes: Sequence[Outcome], told: Told, patience: int
+) -> bool:
+    """Record outcomes together; False, and nothing is, if that has to wait for a lock for more than `patience` ms."""
+
+    def change(session: Session) -> endings.Done:
+        session.rows("impatient", ms=patience)
+        return endings.finish(session, worker, outcomes)
+
+    try:
+        done = _alone(connection, change)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    told.stale += done.stale
+    told.ready += done.ready
+    return True
 
 
 def _prune(session: Session, *, state: State, age: int, limit: int) -> int:

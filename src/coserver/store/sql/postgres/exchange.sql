@@ -1,7 +1,8 @@
 -- One round trip per batch: record the ends of jobs that succeeded or failed, and claim the next.
 -- SQLite does it in several statements of one transaction; here a round trip costs more than the work.
 --
--- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way.
+-- told … counted: every finish is fenced by id, claim number and worker. Only rows without flags go this way, and none
+--   that somebody holds: a caller may keep a parent locked for as long as a transaction of its own is open.
 -- pairs … picked: of every provided (queue, task) the first in line, locked so that two claimers never meet, then the
 --   best over all. A job that has killed workers is no candidate, but nothing behind it in line is claimed before it.
 --   A paused queue is left out, and a job that has not begun in time: whoever may hold its row, so that it cannot be
@@ -22,10 +23,15 @@ WITH told AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(states)s::smallint[], %(starts)s::bigint[],
                          %(ends)s::bigint[], %(results)s::text[], %(errors)s::text[])
                AS o (id, claim, state, started_at, finished_at, result, error)
-), gone AS (
-    DELETE FROM coserver_job j USING told o
+), fits AS MATERIALIZED (
+    SELECT j.id, o.state, o.started_at, o.finished_at, o.result, o.error
+      FROM told o, coserver_job j
      WHERE j.id = ANY (ARRAY[o.id]) AND j.claim = o.claim AND j.worker = %(worker)s::bigint AND j.state + 0 = 6
        AND j.flags = 0
+       FOR UPDATE OF j SKIP LOCKED
+), gone AS (
+    DELETE FROM coserver_job j USING fits o
+     WHERE j.id = ANY (ARRAY[o.id])
     RETURNING j.id, j.worker, j.created_at, j.run_at, o.started_at, o.finished_at, j.claim, j.attempt, j.crashes,
               j.max_crashes, o.state, j.priority, j.queue, j.task, j.args, j.options, o.result, o.error,
               j.unique_key, j.limit_key
