@@ -97,3 +97,14 @@ def test_the_mend_mends(site: LiveSite, store_url: str, rows: list[int]) -> None
     site.up()
     until(lambda: cause(unread) == "finished", "the second one runs")
     assert site.status()["unserved"] == []
+
+
+def test_what_up_prints_does_not_say_of_jobs_that_waited_for_it_that_nobody_takes_them(
+    site: LiveSite, store_url: str
+) -> None:
+    site.write(SITE.replace("STORE", store_url).replace("default = 2", "default = 1"), work=WORK)
+    raw = Raw(store_url)
+    raw("INSERT INTO coserver_job (task) VALUES ('work:report')")
+    raw("INSERT INTO coserver_job (task, queue, state, seq) VALUES ('work:report', 'default', 5, 1)")
+    raw.close()
+    assert "unserved" not in site.up().stdout

@@ -67,9 +67,10 @@ def _store(site: Site, user: Account) -> Iterator[str]:
         return
     file = Path(where.path)
     folder = file.parent
+    own = folder if folder.name == "data" else folder / "data"
     mend = (
         f"let both belong to {user.name} or a group of it, for example with a directory of its own: "
-        f'`install -d -o {user.name} {folder / "data"}` and store = "sqlite:data/{file.name}"'
+        f'`install -d -o {user.name} {own}` and store = "sqlite:{own / file.name}"'
     )
     if file.exists() and may(user, "write", file) is False:
         yield f'user "{user.name}" may not write the store {file}; {mend}'

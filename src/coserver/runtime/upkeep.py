@@ -82,10 +82,11 @@ class Ledger:
 
 
 class _Question(Generic[T]):
-    """Something that the loop may want to know of the store; what was found is as good for a second."""
+    """Something that the loop may want to know of the store. What was found is as good for a second, if it `lasts`."""
 
-    def __init__(self, find: Callable[[Store], T]) -> None:
+    def __init__(self, find: Callable[[Store], T], *, lasts: Callable[[T], bool] = lambda _: True) -> None:
         self._find = find
+        self._lasts = lasts
         self._askers: deque[Future[T]] = deque()
         self._found: tuple[float, T] | None = None
 
@@ -109,7 +110,7 @@ class _Question(Generic[T]):
         """Answer whoever asks."""
         if not self._askers:
             return
-        if self._found is None or now - self._found[0] > COUNTS_KEPT:
+        if self._found is None or now - self._found[0] > COUNTS_KEPT or not self._lasts(self._found[1]):
             self._found = (now, self._find(store))
         while self._askers:
             asked = self._askers.popleft()
@@ -154,7 +155,10 @@ class Upkeep:
         self._tick_at = 0.0
         self._store: Store | None = None
         self._deaths: deque[Death] = deque()
-        self._tally = _Question(lambda store: Tally(store.counts(), ask_all(store)))
+        # That nobody takes a job may be over at any moment: a worker that was just started registers.
+        self._tally = _Question(
+            lambda store: Tally(store.counts(), ask_all(store)), lasts=lambda tally: not tally.unserved
+        )
         self._ledger = _Question(lambda store: Ledger(store.queues(), store.workers()))
         self._bell = threading.Event()
         self._leaving = False
