@@ -271,6 +271,11 @@ SAID: list[tuple[Cause, str, str]] = [
         'nobody reads the queue "pdf"; the workers that have its task (x) read "default" and "mail"',
         'add "pdf" to `queues` of [service.x] in coserver.toml, then `coserver down` and `coserver up -d`',
     ),
+    (
+        UnreadQueue("a*b", "a:b", None, ("x",), ("pdf",)),
+        "nobody reads",
+        "no configuration can name that queue",
+    ),
     (UnreadQueue("pfd", "a:b", "pdf", ("x",), ("pdf",)), "nobody reads", 'or submit the job to "pdf"'),
     (
         OtherQueues("pdf", "a:b", ("x",), ("a", "b", "c", "d"), ("y", "z")),

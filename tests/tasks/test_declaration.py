@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from coserver.errors import InvalidArguments, UsageError
+from coserver.errors import InvalidArguments, UnknownTask, UsageError
 from coserver.model.job import NewJob, Priority
 from coserver.model.retry import RetryPolicy
 from coserver.tasks.binding import using
+from coserver.tasks.by_name import job_by_name
 from coserver.tasks.declaration import AsyncTask, Task, task
 from coserver.tasks.options import options
 from coserver.tasks.registry import registry
@@ -280,10 +281,19 @@ def test_a_call_of_another_task_is_named_in_short(resize: Any, kept: Kept) -> No
     @task(name="other")
     def other(text: str) -> None: ...
 
-    with pytest.raises(InvalidArguments, match=r"<<Task other> called with .*is no call of it") as caught:
+    with pytest.raises(
+        InvalidArguments, match=r"<<Task other> called with .*is no call of it.*group\(…\)"
+    ) as caught:
         resize.submit_many([other.bind("x" * 100_000)])
     assert len(str(caught.value)) < 500
     assert kept.jobs == []
+
+
+def test_of_many_tasks_that_there_are_some_are_named_and_the_rest_is_said_to_be_left_out() -> None:
+    for number in range(7):
+        task(name=f"many:task_{number}")(lambda: None)
+    with pytest.raises(UnknownTask, match=r"declares no such task; it has many:task_0, .*many:task_4, …$"):
+        job_by_name("many:unlike", [], {}, options())
 
 
 def test_a_function_that_no_import_can_reach_needs_a_name() -> None:

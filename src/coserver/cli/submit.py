@@ -18,6 +18,9 @@ from coserver.model.payload import MAX_DEPTH
 
 _TOO_DEEP = f"it is nested too deeply; at most {MAX_DEPTH} levels are stored, so pass a reference to the data"
 
+NAMED = 5
+"""Tasks that a message names."""
+
 
 @click.command()
 @click.argument("task")
@@ -184,7 +187,8 @@ def _check_known(surroundings: Surroundings, task: str) -> None:
         return
     if registry.get(task) is None:
         hint = task_suggestion(task, registry.names())
-        known = ", ".join(registry.names()[:5]) or "none"
+        names = registry.names()
+        known = ", ".join([*names[:NAMED], *(["…"] if len(names) > NAMED else [])]) or "none"
         raise UnknownTask(
             f'cannot submit "{task}": no service has that task{hint or f"; it knows {known}"}, '
             "or submit it with --unchecked"

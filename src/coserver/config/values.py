@@ -125,7 +125,7 @@ def _nonempty(value: str) -> str:
 
 
 TEXT = Parsed(_text, _same, expected='text in quotes, such as "value"')
-USER = Parsed(_nonempty, _same, expected='the name of a user, such as "www-data"')
+USER = Parsed(_nonempty, _same, expected='a user in quotes, by name or number, such as "www-data" or "33"')
 NAME_TEXT = Parsed(check_name, _same, expected='a name such as "shop"', pattern=f"^{NAME}$")
 HOST = Parsed(check_host, _same, expected='a host name such as "web1"')
 LABELS = Listing(Parsed(_label, _same, expected='a label such as "web"'), example='["web", "linux"]')

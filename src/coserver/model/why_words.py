@@ -14,6 +14,7 @@ from typing import assert_never
 
 from coserver.model.job import JobInfo, State
 from coserver.model.limit import QUEUE
+from coserver.model.names import QUEUE_RULE, is_queue
 from coserver.model.units import format_seconds
 from coserver.model.why import (
     MANY,
@@ -205,6 +206,8 @@ def says_of_group(one: Unserved, now: int) -> str:
 
 
 def _add(queue: str, services: Sequence[str]) -> str:
+    if not is_queue(queue):
+        return f"no configuration can name that queue ({QUEUE_RULE}); `coserver queues purge` it, and submit to another"
     return f"add {_name(queue)} to `queues` of [service.{services[0]}] {BY_FILE}"
 
 

@@ -76,7 +76,7 @@ def _refuse_slip(name: str) -> None:
         hint = task_suggestion(name, declared)
         raise UnknownTask(
             f"cannot submit {name}: {module} is imported here and declares no such task{hint}; it has "
-            f"{', '.join(declared[:5])}"
+            f"{', '.join([*declared[:5], *(['…'] if len(declared) > 5 else [])])}"
         )
 
 

@@ -130,7 +130,8 @@ class _Submittable(Generic[P, R_co]):
         for call in calls:
             if getattr(call, "task", None) is not task:
                 raise InvalidArguments(
-                    f"cannot submit {task.name}: {shown(call)} is no call of it; make each one with its bind(…)"
+                    f"cannot submit {task.name}: {shown(call)} is no call of it; make each one with its bind(…), or "
+                    "submit calls of several tasks by group(…)"
                 )
             jobs.append(task._new_job(call.args, call.options.over(under)))
         return jobs
