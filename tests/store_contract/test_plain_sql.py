@@ -354,3 +354,33 @@ def test_another_programs_insert_is_seen_and_run(store: Store, store_url: str, p
     assert store.probe() is True
     [held] = eventually(lambda: claim(store, worker))
     assert held.args == '["daily"]'
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+def test_a_row_that_ended_before_anybody_checked_it_is_checked_when_it_is_put_back(
+    store: Store, raw: Raw, end: str
+) -> None:
+    """N16: nothing gets around the check."""
+    wrong = f"INSERT INTO coserver_job (task, args, begin_by) VALUES ('{TASK}', '[{2**70}]', 1) RETURNING id"
+    [(number,)] = raw(wrong)
+    [(fine,)] = raw(f"INSERT INTO coserver_job (task, begin_by) VALUES ('{TASK}', 1) RETURNING id")
+    if end == "cancelled":
+        assert store.cancel([number, fine]) == {number: State.CANCELLED, fine: State.CANCELLED}
+    else:
+        store.tick()
+        assert {state_of(store, number), state_of(store, fine)} == {State.EXPIRED}
+    assert store.retry([number, fine]) == [number, fine]
+    assert {state_of(store, number), state_of(store, fine)} == {State.NEW}
+    worker = join(store)
+    assert [held.id for held in claim(store, worker)] == [fine]
+    assert state_of(store, number) == State.FAILED
+
+
+def test_large_arguments_of_a_job_that_waited_for_its_task_to_be_known_arrive(store: Store) -> None:
+    large = '["' + "x" * 5000 + '"]'
+    [number] = store.submit([job("a:unknown", queue=None, args=large)])
+    assert state_of(store, number) == State.NEW
+    worker = join(store, tasks=["a:unknown"])
+    assert [(held.id, held.args) for held in claim(store, worker, pairs=[(QUEUE, "a:unknown")])] == [
+        (number, large)
+    ]

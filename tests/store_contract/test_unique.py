@@ -13,7 +13,7 @@ from coserver.errors import InvalidArguments
 from coserver.model.job import Edge, Flag, State
 from coserver.store import open_store
 from coserver.store.contract import Store
-from tests.store_contract.helpers import Raw, again, back, claim, eventually, finish, job, join, ok
+from tests.store_contract.helpers import Raw, again, back, bad, claim, eventually, finish, job, join, ok
 
 
 def test_a_second_job_of_a_living_key_is_not_made_but_found(store: Store) -> None:
@@ -201,3 +201,16 @@ def test_a_submit_waits_for_one_of_the_same_key_that_has_not_committed(postgres_
         other.close()
         watching.close()
         store.close()
+
+
+def test_a_key_that_holds_until_the_start_does_so_after_a_retry_too(store: Store) -> None:
+    worker = join(store)
+    [number] = store.submit([job(unique="k", until_started=True, delay=10**12)])
+    store.cancel([number])
+    assert store.retry([number]) == [number]
+    assert store.submit([job(unique="k", until_started=True)]) == [-number]
+    [held] = claim(store, worker)
+    [other] = store.submit([job(unique="k", until_started=True)])
+    assert other > 0
+    finish(store, worker, bad(held))
+    assert store.retry([number]) == [number]  # its key went with its start

@@ -79,6 +79,8 @@ class Flag(IntFlag):
     """It holds slots of limits."""
     UNTIL_STARTED = 8
     """Its unique key is free as soon as it is claimed; a claim lowers this flag and forgets the key."""
+    UNCHECKED = 16
+    """Of a finished job: it came as plain SQL and ended before anybody had checked it."""
 
 
 NO_FLAGS = Flag(0)

@@ -8,10 +8,10 @@ WITH told AS MATERIALIZED (
 ), kept AS (
     INSERT INTO coserver_done (
         id, state, priority, worker, claim, attempt, crashes, max_crashes, created_at, run_at,
-        started_at, finished_at, queue, task, args, options, result, error, unique_key, limit_key)
+        started_at, finished_at, queue, task, args, options, result, error, unique_key, limit_key, flags)
     SELECT j.id, o.state, j.priority, j.worker, j.claim, j.attempt, j.crashes + o.charge, j.max_crashes, j.created_at,
            j.run_at, o.started_at, o.finished_at, j.queue, j.task, j.args, j.options, o.result, o.error, j.unique_key,
-           j.limit_key
+           j.limit_key, (j.flags & 8) | CASE WHEN j.state = 0 THEN 16 ELSE 0 END
       FROM told o, coserver_job j WHERE j.id = ANY (ARRAY[o.id])
     RETURNING id
 )

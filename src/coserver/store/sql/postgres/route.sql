@@ -6,7 +6,7 @@ WITH told AS MATERIALIZED (
                AS o (id, queue, due, large)
 ), blobs AS (
     INSERT INTO coserver_blob (job, kind, data)
-    SELECT j.id, 0, j.args FROM told o, coserver_job j WHERE o.large AND j.id = ANY (ARRAY[o.id]) AND j.state + 0 = 0
+    SELECT j.id, 0, j.args FROM told o, coserver_job j WHERE o.large AND j.id = ANY (ARRAY[o.id]) AND j.state + 0 = 0 AND j.args IS NOT NULL
 )
 UPDATE coserver_job j
    SET state = CASE WHEN o.due IS NULL THEN 5 ELSE 4 END,

@@ -53,6 +53,7 @@ CREATE INDEX coserver_job_begin_by  ON coserver_job (begin_by)
 CREATE UNIQUE INDEX coserver_job_unique ON coserver_job (unique_key) WHERE unique_key IS NOT NULL;
 
 -- The finished jobs, under the ids they had. `args` and `result` NULL: none, or in coserver_blob.
+-- `flags`: what a retry has to know of the job that was, as far as its end has not settled it.
 CREATE TABLE coserver_done (
     id          bigint   NOT NULL PRIMARY KEY,
     worker      bigint,
@@ -73,7 +74,8 @@ CREATE TABLE coserver_done (
     result      text,
     error       text,
     unique_key  text,
-    limit_key   text
+    limit_key   text,
+    flags       integer  NOT NULL DEFAULT 0
 );
 CREATE INDEX coserver_done_finished     ON coserver_done (state, finished_at);
 CREATE INDEX coserver_done_unsuccessful ON coserver_done (id) WHERE state > 10;
