@@ -12,8 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from coserver.client import Client
 from coserver.tasks.current import current_job
 from coserver.tasks.declaration import task
+from coserver.tasks.handle import Job
 from coserver.tasks.retry import Retry
 from tests.runtime import jobs
 
@@ -108,6 +110,12 @@ def slow(started: str) -> None:
 def hour(*, dies: bool = False) -> None:
     if dies:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(name="apart_hand_over", isolate=True)
+def hand_over(url: str, job: int) -> Job[Any]:
+    with Client(url) as client:
+        return client.job(job)
 
 
 @task(name="apart_far", isolate=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coserver.errors import UsageError
-from coserver.store.url import PostgresUrl, SQLiteUrl, parse_url
+from coserver.store.url import PostgresUrl, SQLiteUrl, parse_url, place_of
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,19 @@ def test_the_masked_url_shows_no_password(url: str, shown: str) -> None:
 def test_other_urls_are_refused_with_the_reason(url: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("postgresql://me:a@db/shop", "postgres://you:b@DB:5432/shop?sslmode=require", True),
+        ("postgresql://db:5433/shop", "postgresql:///shop?host=db&port=5433", True),
+        ("postgresql://db/shop", "postgresql://db/other", False),
+        ("postgresql://db/shop", "postgresql://db:5433/shop", False),
+        ("sqlite:shop.db", "sqlite:./shop.db?synchronous=NORMAL", True),
+        ("sqlite:shop.db", "sqlite:other.db", False),
+        ("sqlite:shop.db", "postgresql:///shop.db", False),
+    ],
+)
+def test_the_urls_of_one_store_name_one_place(one: str, other: str, same: bool) -> None:
+    assert (place_of(parse_url(one).masked) == place_of(parse_url(other).masked)) is same

@@ -31,6 +31,7 @@ from coserver.model.why_words import Why
 from coserver.store import open_store
 from coserver.store.contract import Opener, Store
 from coserver.store.inquiry import ask, ask_all
+from coserver.store.url import parse_url
 from coserver.tasks import instrument
 from coserver.tasks.by_name import job_by_name
 from coserver.tasks.handle import Job
@@ -85,6 +86,11 @@ class Client:
         # The URL itself may hold a password; an opened store knows how to show it.
         store = self._store
         return "<Client, not opened>" if store is None else f"<Client {store.url}>"
+
+    @property
+    def url(self) -> str:
+        """The URL of its store, with a password masked. Raises `UsageError` for one that names no store."""
+        return parse_url(self._url).masked
 
     def __enter__(self) -> Self:
         return self

@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
-from coserver.errors import JobCancelled, JobTimeout, UnknownTask
+from coserver.errors import JobCancelled, JobTimeout, UnknownTask, UsageError
 from coserver.logs import about
 from coserver.model.job import Cancelled, Claimed, Failed, Input, Outcome, Retry, State, Succeeded, TakeOver
 from coserver.model.units import format_seconds
 from coserver.runtime.line import Stop
+from coserver.store.url import place_of
 from coserver.tasks.declaration import Task
 from coserver.tasks.handle import Job as Handle
 from coserver.tasks.options import takes
@@ -75,10 +76,19 @@ def too_long(claimed: Claimed, timeout: float | None) -> JobTimeout:
     return JobTimeout(f"cannot finish {claimed.task} in time: it may take {format_seconds(timeout or 0.0)}")
 
 
-def success(task: Task[..., Any], claimed: Claimed, value: Any, at: int) -> Succeeded | TakeOver:
-    """Return the outcome of a function that returned `value`; `at` is when it began (ns). Raises `TypeError` when the
-    value is none that JSON can hold."""
+def success(
+    task: Task[..., Any], claimed: Claimed, value: Any, at: int, *, store: str | None = None
+) -> Succeeded | TakeOver:
+    """Return the outcome of a function that returned `value`; `at` is when it began (ns); `store`: the place of the
+    worker's store (`store.url.place_of`). Raises `TypeError` when the value is none that JSON can hold, `UsageError`
+    for a job of another store."""
     if type(value) is Handle:
+        there = None if store is None else value._store
+        if there is not None and place_of(there) != store:
+            raise UsageError(
+                f"cannot take over job {value.id} of {there}: this job is in another store, {store}; return the other "
+                "one's result"
+            )
         return TakeOver(claimed.id, claimed.claim, value.id, at // 1000)
     result = None if value is None else task.encode_result(value)
     return Succeeded(claimed.id, claimed.claim, result, at // 1000, time.time_ns() // 1000)

@@ -152,17 +152,19 @@ class Isolated:
         desk: Desk,
         isolation: Isolation,
         *,
+        store: str,
         tasks: Mapping[str, Task[..., Any]],
         started: StartedFile,
         began: Callable[[Job], int | None],
         ended: Callable[[int], None],
         failed: Callable[[Job, BaseException, int], Outcome],
     ) -> None:
-        """`began` is told of the begin of jobs with a timeout and returns the number of the deadline, which `ended` is
-        told when the job is out of a process's hands; `failed` judges an attempt that ended in an error,
-        given when it began (ns)."""
+        """`store`: its place (`store.url.place_of`). `began` is told of the begin of jobs with a timeout and returns the
+        number of the deadline, which `ended` is told when the job is out of a process's hands; `failed` judges an
+        attempt that ended in an error, given when it began (ns)."""
         self._desk = desk
         self._isolation = isolation
+        self._store = store
         self._tasks = tasks
         self._began = began
         self._ended = ended
@@ -533,6 +535,7 @@ class Isolated:
             started=self._started.fd,
             journal=journal,
             parent=os.getpid(),
+            store=self._store,
             path=tuple(sys.path),
             setup=self._isolation.setup,
             log_format=self._isolation.log_format,

@@ -68,13 +68,15 @@ _PR_SET_PDEATHSIG = 1
 
 class ChildSpec(msgspec.Struct, frozen=True):
     """What the process is told at its start, as JSON in `COSERVER_ISOLATED`: `link`, `started` and `journal` are
-    descriptors, `parent` is the worker's process, `path` all of `sys.path`; the rest as in `runtime.spec.ServiceSpec`.
+    descriptors, `parent` is the worker's process, `store` the place of its store (`store.url.place_of`), `path` all of
+    `sys.path`; the rest as in `runtime.spec.ServiceSpec`.
     """
 
     link: int
     started: int
     journal: int
     parent: int
+    store: str
     path: tuple[str, ...]
     setup: str | None
     tasks: tuple[str, ...]
@@ -102,7 +104,7 @@ def main() -> int:
     except CoserverError as error:
         print(error, file=sys.stderr, flush=True)
         return 1
-    _Child(link, slots, Journal(spec.journal)).run()
+    _Child(link, slots, Journal(spec.journal), spec.store).run()
     return 0
 
 
@@ -165,10 +167,11 @@ class _Running:
 
 
 class _Child:
-    def __init__(self, link: socket.socket, slots: StartedSlots, journal: Journal) -> None:
+    def __init__(self, link: socket.socket, slots: StartedSlots, journal: Journal, store: str) -> None:
         self._link = link
         self._slots = slots
         self._journal = journal
+        self._store = store
         self._sending = threading.Lock()
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._flushed = 0.0
@@ -227,7 +230,7 @@ class _Child:
             args, kwargs = task.decode_args(item.args)
             readable = True
             value = self._call(task.function, args, kwargs)
-            outcome = attempt.success(task, claimed, value, at)
+            outcome = attempt.success(task, claimed, value, at, store=self._store)
         except BaseException as error:
             stop = None if self._halted is None else Stop.CANCEL
             outcome = attempt.failure(

@@ -51,6 +51,7 @@ from coserver.runtime.spec import LEASE
 from coserver.runtime.started import StartedFile, unnamed
 from coserver.runtime.threads import Threads
 from coserver.store.contract import Store, WorkerIdentity
+from coserver.store.url import place_of
 from coserver.tasks import around, instrument
 from coserver.tasks.current import CurrentJob, Serving, running
 from coserver.tasks.declaration import Task
@@ -131,6 +132,7 @@ class Worker:
         self._gone = asyncio.Event()
         self._serving = Serving(frozenset(settings.queues), frozenset(self._tasks))
         self._store = store
+        self._place = place_of(store.url)
         self._started = StartedFile(settings.started) if settings.started is not None else None
         kinds = {name: _kind(task) for name, task in self._tasks.items()}
         if ISOLATED in kinds.values() and self._started is None:
@@ -167,6 +169,7 @@ class Worker:
             self._isolated = Isolated(
                 self._desk,
                 isolation,
+                store=self._place,
                 tasks=self._tasks,
                 started=self._started,
                 began=self._watch,
@@ -364,7 +367,7 @@ class Worker:
                     outcome = self._judge(job, attempt.too_long(claimed, timeout), at)
                     attempt.tell(claimed, outcome)
                 else:
-                    outcome = attempt.success(task, claimed, value, at)
+                    outcome = attempt.success(task, claimed, value, at, store=self._place)
             except BaseException as error:
                 if asyncio.current_task(self._loop) is None:
                     raise  # nothing of the function's own: we are being closed
@@ -419,7 +422,7 @@ class Worker:
                 value = task.function(*args, **kwargs)
             else:
                 value = around.call(around.active, task.function, args, kwargs)
-            outcome = attempt.success(task, claimed, value, at)
+            outcome = attempt.success(task, claimed, value, at, store=self._place)
         except BaseException as error:
             outcome = self._failure(job, task, error, at, readable=readable)
         if deadline is not None:

@@ -6,10 +6,11 @@ understands after `postgresql://` or `postgres://`.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from coserver.errors import UsageError
 
@@ -43,6 +44,21 @@ class PostgresUrl:
         """
         shown = re.sub(r"(?<=://)([^/?#@:]*):.*@", r"\1:***@", self.conninfo, flags=re.DOTALL)
         return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", shown)
+
+
+def place_of(masked: str) -> str:
+    """Return what the masked URLs of one and the same store have in common: the file without detours, or host, port and
+    name of the database, whoever logs in and however. A host under two names counts as two."""
+    kind, _, rest = masked.partition(":")
+    if kind == "sqlite":
+        return f"sqlite:{os.path.realpath(rest)}"
+    parts = urlsplit(masked)
+    said = dict(parse_qsl(parts.query))
+    where = said.get("host") or parts.netloc.rpartition("@")[2]
+    if "port" in said:
+        where += f":{said['port']}"
+    name = said.get("dbname") or unquote(parts.path[1:])
+    return f"postgresql://{where.lower().removesuffix(':5432')}/{name}"
 
 
 def parse_url(url: str) -> SQLiteUrl | PostgresUrl:

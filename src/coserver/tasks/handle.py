@@ -56,6 +56,11 @@ class Job(Generic[R_co]):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    @property
+    def _store(self) -> str | None:
+        """The masked URL of its store, None when its submitter has none, as in tests."""
+        return getattr(self._submitter, "url", None)
+
     def info(self) -> JobInfo:
         """Return what the store knows of the job. Raises `ResultGone` when it is not there (any more)."""
         return self._present(self._submitter.look(self.id))
