@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coserver.cli.status import print_status
 from coserver.model.job import Failed, NewJob
 from coserver.store import open_store
 from coserver.store.contract import Store, Want, WorkerIdentity
@@ -158,3 +159,18 @@ def test_what_a_job_is_called_does_not_reach_the_terminal_raw(
     terminal(200)
     for words in (["why", number], ["jobs", "show", number], ["doctor"]):
         assert not set("\x9b\u202e") & set(console(*words).out)
+
+
+def test_a_site_that_is_just_started_does_not_complain_that_no_worker_was_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    groups = [
+        {"cause": "no_worker", "says": "1 job of a waits: no worker is live", "mend": "start them"},
+        {"cause": "unread_queue", "says": "1 job of b waits: nobody reads its queue", "mend": "add it"},
+    ]
+    print_status(status(unserved=groups))
+    assert capsys.readouterr().out.count("unserved: ") == 2
+    print_status(status(unserved=groups), starting=True)
+    assert [line for line in capsys.readouterr().out.splitlines() if "unserved" in line] == [
+        "unserved: 1 job of b waits: nobody reads its queue; add it"
+    ]

@@ -52,8 +52,11 @@ def status(surroundings: Surroundings, as_json: bool, quiet: bool) -> None:
         sys.exit(1)
 
 
-def print_status(answer: dict[str, Any]) -> None:
-    """Print the answer of `status` for a person."""
+def print_status(answer: dict[str, Any], *, starting: bool = False) -> None:
+    """Print the answer of `status` for a person.
+
+    `starting`: the site is just being started, so that no worker was live a moment ago is nothing to tell.
+    """
     colour = colourful(sys.stdout)
     node = answer["node"]
     head = f"{answer['site']} on {node['name']}: {answer['state']}"
@@ -69,9 +72,10 @@ def print_status(answer: dict[str, Any]) -> None:
     else:
         words = [f"{count} {state}" for state, count in answer["jobs"].items() if count]
         put_text(f"jobs: {', '.join(words) or 'none yet'}")
-    for group in answer["unserved"][:UNSERVED]:
+    unserved = [group for group in answer["unserved"] if not starting or group["cause"] != "no_worker"]
+    for group in unserved[:UNSERVED]:
         put_text(f"unserved: {group['says']}; {group['mend']}")
-    more = len(answer["unserved"]) - UNSERVED
+    more = len(unserved) - UNSERVED
     if more > 0:
         put_text(f"unserved: and {more} more such groups; `coserver status --json` lists them")
     for service in answer["services"]:

@@ -140,13 +140,13 @@ def _wait_up(
         processes = [process for service in answer["services"] for process in service["processes"]]
         arrived = all(process["healthy"] or process["state"] == "fatal" for process in processes)
         if not settled or arrived:
-            print_status(answer)
+            print_status(answer, starting=True)
             if settled and not answer["healthy"]:
                 sys.exit(1)
             return
         time.sleep(LOOK_EVERY)
     if answer is not None:
-        print_status(answer)
+        print_status(answer, starting=True)
     raise TimedOut(
         f"cannot say that everything runs: not within {timeout:g} s; the site goes on, see `coserver status`"
     )
