@@ -3,6 +3,9 @@
 Theory. One thread leads at a time. It takes everybody who waits (itself included), commits for all of them at once,
 tells them, and hands the lead to one of those who came meanwhile. So a commit carries as many submissions as arrived
 during the one before, nobody leads twice without having asked twice, and a lone thread pays nothing for the others.
+
+Nor does anybody pay for what another asks: if the database refuses a group for its content, each submission of it is
+committed alone, and only who is refused then is told so.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from coserver.errors import CoserverError, StoreUnavailable
+from coserver.errors import CoserverError, InvalidArguments, StoreRefused, StoreUnavailable
 from coserver.store.fork import watch_forks
 
 Item = TypeVar("Item")
@@ -76,17 +79,28 @@ class GroupCommit(Generic[Item]):
             "cannot submit: the thread that committed was interrupted; try again"
         )
         try:
-            for submission, ids in zip(group, self._commit([one.items for one in group]), strict=True):
-                submission.ids = ids
+            self._commit_together(group)
         except CoserverError as error:
             failure = error
         finally:
             with self._lock:
                 for submission in group:
-                    if submission.ids is None:
+                    if submission.ids is None and submission.error is None:
                         submission.error = failure
                     submission.turn.set()
                 self._hand_on()
+
+    def _commit_together(self, group: list[_Submission[Item]]) -> None:
+        """Commit a group at once, or, if that is refused, each of it alone. Raises what concerns all that are left."""
+        try:
+            for submission, ids in zip(group, self._commit([one.items for one in group]), strict=True):
+                submission.ids = ids
+        except (StoreRefused, InvalidArguments) as error:
+            if len(group) == 1:
+                group[0].error = error
+                return
+            for submission in group:
+                self._commit_together([submission])
 
     def _hand_on(self) -> None:
         """Give the lead to the first in line, if there is one. The caller holds the lock."""

@@ -598,11 +598,11 @@ class PostgresStore:
             returned: list[Retry | Release] = [*batch.retries, *batch.releases]
             left += [o for o in returned if o.id not in fitted]
         ready = sum(row[1] == State.QUEUED for row in back)
-        told = Told(ready=ready)
+        came = Told(ready=ready)
         if left:
-            _tell(connection, worker, left, told)
-            told.ready += self._admit(connection).ready
-        return header, rows, told
+            _tell(connection, worker, left, came)
+            came.ready += self._admit(connection).ready
+        return header, rows, came
 
     def _hand_back(self, connection: Connection, worker: int, batch: Batch) -> list[Row]:
         batch.retries.sort(key=attrgetter("id"))
