@@ -29,6 +29,7 @@ from coserver.model.job import (
     Claimed,
     Edge,
     Failed,
+    Interrupted,
     JobFilter,
     NewJob,
     On,
@@ -202,7 +203,7 @@ RICH = st.builds(
         st.tuples(CHANCES, st.sampled_from([On.SUCCESS, On.FAILURE, On.END]), st.booleans()), max_size=3
     ).map(tuple),
 )
-ENDS = st.one_of(st.sampled_from(["back", "ok", "again", "bad", "later", "stop"]), CHANCES)
+ENDS = st.one_of(st.sampled_from(["back", "ok", "again", "bad", "later", "stop", "cut"]), CHANCES)
 """How a job ends; a number: it takes over from another."""
 
 
@@ -302,7 +303,7 @@ class Machine(RuleBasedStateMachine):
             one = self.model.jobs.get(number)
             if one is None or (one.state, one.worker, one.claim) != (State.RUNNING, worker, claim):
                 stale += [] if one is not None and _recorded(one, outcome) else [number]
-            elif one.asked or one.parent or isinstance(outcome, Cancelled | TakeOver):
+            elif one.asked or one.parent or isinstance(outcome, Cancelled | TakeOver | Interrupted):
                 slow.append((number, outcome))
             else:
                 self._end_plainly(one, outcome)
@@ -346,6 +347,8 @@ class Machine(RuleBasedStateMachine):
                     ends[number] = State.CANCELLED
                 case _ if one.asked:
                     ends[number] = State.CANCELLED
+                case Interrupted() if one.max_crashes == 1:
+                    ends[number] = State.LOST
                 case Retry(delay=delay):
                     after.append((one, delay))
                 case TakeOver(job=other):
@@ -602,6 +605,8 @@ def _outcome(end: str, number: int, claim: int) -> Outcome:
             return Retry(number, claim, ERROR, EVER)
         case "stop":
             return Cancelled(number, claim, None, 1, 2)
+        case "cut":
+            return Interrupted(number, claim, "cut")
         case _:
             return Release(number, claim)
 
