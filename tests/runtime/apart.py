@@ -153,6 +153,14 @@ def late_and_glad() -> str:
     return "in time"
 
 
+@task(name="apart_say", isolate=True)
+def say(words: str, *, dies: bool = False) -> None:
+    if words:
+        print(words, flush=True)
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @task(name="apart_chatter", isolate=True)
 def chatter(started: str, *, escaped: bool = False) -> None:
     """Dies, and leaves a program behind that prints for as long as it can."""

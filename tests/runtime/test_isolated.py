@@ -258,6 +258,7 @@ def test_after_a_fault_of_the_serving_thread_the_processes_are_begun_anew_and_no
             done = await results(store, ids)
         assert {(job.state, job.attempt, job.crashes) for job in done} == {(State.SUCCEEDED, 1, 0)}
         assert "begun anew" in caplog.text
+        assert len(apart.lines(tmp_path / "touched")) == 3  # what it had done counts
 
     in_loop(test)
 

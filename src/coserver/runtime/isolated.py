@@ -115,7 +115,11 @@ class _Child:
         self.pidfd = pidfd
         self.decoder = from_child()
         self.unsent = bytearray()
+        self.unheard: list[Outcome] = []
+        """what it has told and nobody has taken yet: something unforeseen came between"""
         self.tail = bytearray()
+        self.earlier = b""
+        """of the tail, what was perhaps printed by jobs that have ended"""
         self.outputs: list[IO[bytes]] = []
         self.turn: Turn | None = None
         self.jobs: dict[int, Job] = {}
@@ -159,8 +163,8 @@ class Isolated:
         ended: Callable[[int], None],
         failed: Callable[[Job, BaseException, int], Outcome],
     ) -> None:
-        """`store`: its place (`store.url.place_of`). `began` is told of the begin of jobs with a timeout and returns the
-        number of the deadline, which `ended` is told when the job is out of a process's hands; `failed` judges an
+        """`store`: its place (`store.url.place_of`). `began` is told of the begin of jobs with a timeout and returns
+        the number of the deadline, which `ended` is told when the job is out of a process's hands; `failed` judges an
         attempt that ended in an error, given when it began (ns)."""
         self._desk = desk
         self._isolation = isolation
@@ -238,13 +242,18 @@ class Isolated:
             key.data()
 
     def _begin_anew(self) -> None:
-        """Something happened that nobody foresaw: in doubt, give everything back and have no process."""
-        left = [job for child in self._children for job in child.jobs.values()]
+        """Something happened that nobody foresaw: take what has ended, give all else back, and have no process."""
+        why = "its process was ended"
+        for child in self._children:
+            try:
+                self._cut_short(child, why)
+            except Exception:
+                log.exception(
+                    "cannot learn what a process for isolated jobs has done; what it had is given back"
+                )
+                self._give_back(child, why)
         self._end_all()
-        now = time.monotonic()
-        for job in left:
-            self._desk.finish(job, self._return(job, "its process was ended"), now, in_loop=False)
-        self._misstarted(now)
+        self._misstarted(time.monotonic())
 
     def _hear_bell(self) -> None:
         self._bell.wait(0.0)
@@ -320,27 +329,40 @@ class Isolated:
             child.moved = time.monotonic()
         at = time.time_ns()
         items = []
+        refused: list[tuple[Job, Exception]] = []
         for job in jobs:
-            claimed = job.claimed
-            child.jobs[claimed.id] = job
-            child.sent_at[claimed.id] = at
-            items.append(
-                Item(
-                    claimed.id,
-                    claimed.claim,
-                    claimed.task,
-                    claimed.queue,
-                    attempt.args_text(claimed, job.inputs),
-                    claimed.attempt,
-                    claimed.crashes,
-                    claimed.priority,
-                    claimed.created_at,
-                    claimed.options,
-                    self._started.reserve(claimed.id, claimed.claim),
-                    self._tasks[claimed.task].timeout(claimed.options) is not None,
-                )
-            )
-        self._say(child, encode(Work(items)))
+            try:
+                items.append(self._item(job))
+            except Exception as error:  # else it would be one that is given for ever, and stops all others
+                refused.append((job, error))
+                continue
+            child.jobs[job.claimed.id] = job
+            child.sent_at[job.claimed.id] = at
+        if items:
+            self._say(child, encode(Work(items)))
+        for job, reason in refused:
+            outcome = self._failed(job, reason, at)
+            attempt.tell(job.claimed, outcome)
+            self._desk.finish(job, outcome, time.monotonic(), in_loop=False)
+
+    def _item(self, job: Job) -> Item:
+        claimed = job.claimed
+        args = attempt.args_text(claimed, job.inputs)
+        timed = self._tasks[claimed.task].timeout(claimed.options) is not None
+        return Item(
+            claimed.id,
+            claimed.claim,
+            claimed.task,
+            claimed.queue,
+            args,
+            claimed.attempt,
+            claimed.crashes,
+            claimed.priority,
+            claimed.created_at,
+            claimed.options,
+            self._started.reserve(claimed.id, claimed.claim),
+            timed,
+        )
 
     def _say(self, child: _Child, frame: bytearray) -> None:
         waiting = bool(child.unsent)
@@ -394,14 +416,14 @@ class Isolated:
         self._take_in(child, child.journal.read())
 
     def _take_in(self, child: _Child, data: bytes) -> None:
-        ended: list[Outcome] = []
         for message in child.decoder.feed(data):
             if isinstance(message, Outcomes):
-                ended += unpack(message)
+                child.unheard += unpack(message)
             else:
                 self._hear(child, message)
-        if ended:
-            self._take(child, ended, time.monotonic())
+        if child.unheard:
+            self._take(child, child.unheard, time.monotonic())
+            child.unheard = []
 
     def _hear(self, child: _Child, message: FromChild) -> None:
         now = time.monotonic()
@@ -438,24 +460,36 @@ class Isolated:
         ended: list[tuple[Job, Outcome]] = []
         turn = child.turn
         for outcome in outcomes:
-            sent_at = child.sent_at.get(outcome.id, 0)
             halted = outcome.id in child.halted
             child.worn |= halted  # it ends now, or was told too late
-            job = self._out_of_hands(child, outcome.id)
+            job = child.jobs.get(outcome.id)
             if job is None:
                 continue
             if halted and job.stop is Stop.TIMEOUT:  # that has decided, whatever it made of being told
-                outcome = self._late(job, sent_at)
+                outcome = self._late(job, child.sent_at[outcome.id])
             attempt.tell(job.claimed, outcome)
             ended.append((job, outcome))
+        for job, _ in ended:
+            self._out_of_hands(child, job.claimed.id)
+        self._forget_words(child)
         child.turn = turn
-        self._feed(child, now)  # before the slot is free, so that the turn goes on
-        for job, outcome in ended:
-            self._desk.finish(job, outcome, now, in_loop=False)
+        try:
+            self._feed(child, now)  # before the slot is free, so that the turn goes on
+        finally:
+            for job, outcome in ended:
+                self._desk.finish(job, outcome, now, in_loop=False)
         if not child.jobs:
             child.turn = None
             if child.worn:
                 self._let_go(child)
+
+    def _forget_words(self, child: _Child) -> None:
+        """Jobs have ended: what was printed until now are their words. Only where others lay ahead, one of them may
+        have spoken since."""
+        for pipe, fd in zip(child.outputs, (1, 2), strict=True):
+            self._pass_on(child, pipe, fd)
+        child.earlier = bytes(child.tail) if child.jobs else b""
+        child.tail.clear()
 
     def _out_of_hands(self, child: _Child, id: int) -> Job | None:
         child.sent_at.pop(id, None)
@@ -504,15 +538,26 @@ class Isolated:
         self._dropping = False
         for child in list(self._children):
             if child.jobs:
-                _kill(child)
-                _await_end(child, ENDING)
-                while self._read(child):
-                    pass  # what has ended in time
-                self._read_journal(child)
-                now = time.monotonic()
-                for job in list(child.jobs.values()):
-                    self._out_of_hands(child, job.claimed.id)
-                    self._desk.finish(job, self._return(job, LEAVING), now, in_loop=False)
+                self._cut_short(child, LEAVING)
+
+    def _cut_short(self, child: _Child, why: str) -> None:
+        """Kill a process, and give back what it had that has not ended."""
+        child.worn = True  # it gets nothing more
+        _kill(child)
+        _await_end(child, ENDING)
+        if child.unheard:
+            self._take(child, child.unheard, time.monotonic())
+            child.unheard = []
+        while self._read(child):
+            pass  # what has ended in time
+        self._read_journal(child)
+        self._give_back(child, why)
+
+    def _give_back(self, child: _Child, why: str) -> None:
+        now = time.monotonic()
+        for job in list(child.jobs.values()):
+            self._out_of_hands(child, job.claimed.id)
+            self._desk.finish(job, self._return(job, why), now, in_loop=False)
 
     def _return(self, job: Job, why: str) -> Outcome:
         """What is told of a job that was in the hands of a process which we ended."""
@@ -524,16 +569,25 @@ class Isolated:
     # Starting and ending --------------------------------------------------------------------------------------
 
     def _spawn(self, now: float) -> None:
-        ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as file:
-            file.truncate(Journal.SIZE)
-            self._spawn_with(ours, theirs, file.fileno(), now)
+        try:
+            with tempfile.TemporaryFile() as file:
+                file.truncate(Journal.SIZE)
+                ours, theirs = socket.socketpair()
+                with theirs:
+                    try:
+                        self._spawn_with(ours, theirs, file.fileno(), now)
+                    except OSError:
+                        ours.close()
+                        raise
+        except OSError as error:
+            log.error("cannot start a process for isolated jobs: %s; they wait", error)
+            self._misstarted(now)
 
-    def _spawn_with(self, ours: socket.socket, theirs: socket.socket, journal: int, now: float) -> None:
+    def _spawn_with(self, ours: socket.socket, theirs: socket.socket, file: int, now: float) -> None:
         spec = ChildSpec(
             link=theirs.fileno(),
             started=self._started.fd,
-            journal=journal,
+            journal=file,
             parent=os.getpid(),
             store=self._store,
             path=tuple(sys.path),
@@ -541,31 +595,27 @@ class Isolated:
             log_format=self._isolation.log_format,
             tasks=self._isolation.tasks,
         )
+        journal = Journal(file)
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "coserver.runtime.isolated_child"],
                 env={**os.environ, ENVIRONMENT: msgspec.json.encode(spec).decode()},
-                pass_fds=(theirs.fileno(), self._started.fd, journal),
+                pass_fds=(theirs.fileno(), self._started.fd, file),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
             )
-        except OSError as error:
-            ours.close()
-            log.error("cannot start a process for isolated jobs: %s; they wait", error)
-            self._misstarted(now)
-            return
-        finally:
-            theirs.close()
+        except OSError:
+            journal.close()
+            raise
         ours.setblocking(False)
-        pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
-        child = _Child(process, ours, Journal(journal), pidfd, now)
+        child = _Child(process, ours, journal, _pidfd(process.pid), now)
         self._children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, partial(self._converse, child))
-        if pidfd is not None:
-            self._selector.register(pidfd, selectors.EVENT_READ, partial(self._bury, child))
+        if child.pidfd is not None:
+            self._selector.register(child.pidfd, selectors.EVENT_READ, partial(self._bury, child))
         for pipe, fd in ((process.stdout, 1), (process.stderr, 2)):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
@@ -599,6 +649,7 @@ class Isolated:
         """A process has ended, or closed its connection: end what it left behind, and learn all that it said."""
         if child not in self._children:
             return
+        child.worn = True  # it gets nothing more
         _kill(child)  # first: what it started may print for ever
         while self._read(child):
             pass
@@ -645,8 +696,15 @@ class Isolated:
             )
             return Cancelled(claimed.id, claimed.claim, None, at // 1000, time.time_ns() // 1000)
         log.error("job %d (%s) ended its process: %s", claimed.id, claimed.task, how, extra=about(claimed))
-        lines = child.tail.decode(errors="replace").strip()
-        return Crashed(claimed.id, claimed.claim, f"{how}; it printed last:\n{lines}" if lines else how)
+        for words, whose in (
+            (child.tail, "it printed last"),
+            (child.earlier, "it or a job before it printed last"),
+        ):
+            lines = words.decode(errors="replace").strip()
+            if lines:
+                how = f"{how}; {whose}:\n{lines}"
+                break
+        return Crashed(claimed.id, claimed.claim, how)
 
     def _reap(self, child: _Child) -> str:
         """Kill the group, let the process go, and say in words how it ended."""
@@ -686,10 +744,25 @@ class Isolated:
         self._children.clear()
 
 
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that says when the process has ended, None where there is none to be had."""
+    try:
+        return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+    except OSError:
+        return None
+
+
 def _await_end(child: _Child, seconds: float) -> None:
-    """Wait for the end of a process without reaping it, as far as this system lets us."""
-    if child.pidfd is None:
+    """Wait for the end of a process without reaping it, as far as this system lets us: a reaped one's number may be
+    that of somebody else's group already. Raises `subprocess.TimeoutExpired` at most where it does not."""
+    if child.pidfd is None and not hasattr(os, "waitid"):
         child.process.wait(max(0.0, seconds))
+        return
+    if child.pidfd is None:
+        until = time.monotonic() + seconds
+        ended = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while os.waitid(os.P_PID, child.process.pid, ended) is None and time.monotonic() < until:
+            time.sleep(LOOK / 100)
         return
     with selectors.DefaultSelector() as selector:
         selector.register(child.pidfd, selectors.EVENT_READ)
