@@ -53,6 +53,7 @@ def upgrade(url: str, sql: str) -> None:
 
 def test_n15_a_worker_goes_on_through_a_migration_that_it_can_live_with(store_url: str, store: Store) -> None:
     """N15."""
+
     async def test() -> None:
         ids = submit(store, "add", *[f"[{n},1]" for n in range(3000)])
         async with working(store) as worker:
@@ -75,6 +76,7 @@ def test_n15_a_worker_that_is_too_old_ends_and_says_so_and_leaves_its_jobs_to_ne
     store_url: str, store: Store
 ) -> None:
     """N15."""
+
     async def test() -> None:
         ids = submit(store, "hold", *['["x"]'] * 5) + submit(store, "add", *[f"[{n},1]" for n in range(100)])
         async with working(store, {"default": 5}) as worker:

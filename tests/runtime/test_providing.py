@@ -35,6 +35,7 @@ def moved() -> str:
 
 def test_j2_a_worker_leaves_alone_what_it_does_not_provide(store: Store) -> None:
     """J2."""
+
     async def test() -> None:
         (foreign,) = submit(store, "add_plain", "[1,2]")
         mine = submit(store, "add", *["[1,2]"] * 30)
@@ -53,6 +54,7 @@ def test_j2_a_worker_leaves_alone_what_it_does_not_provide(store: Store) -> None
 
 def test_j2_a_job_under_a_former_name_finds_the_task(store: Store, moved: str) -> None:
     """J2."""
+
     async def test() -> None:
         old, new = (submit(store, name, '["a.png"]')[0] for name in ("shop.jobs:resize", moved))
         async with working(store, tasks=["shop.jobs:resize", moved]):
@@ -65,6 +67,7 @@ def test_j2_a_job_under_a_former_name_finds_the_task(store: Store, moved: str) -
 
 def test_j2_a_worker_of_old_code_leaves_jobs_of_the_new_name(store: Store, moved: str) -> None:
     """J2."""
+
     async def test() -> None:
         (job,) = submit(store, moved, '["a.png"]')
         (old,) = submit(store, "shop.jobs:resize", '["a.png"]')
@@ -111,6 +114,7 @@ def test_j14_names_of_other_programs_and_former_names_are_taken(store_url: str, 
 
 def test_j14_a_name_that_nobody_provides_yet_waits_and_fails_nothing(store: Store, store_url: str) -> None:
     """J14."""
+
     async def test() -> None:
         with Client(store_url) as client:
             waiting = client.submit("nobody:provides").id

@@ -24,6 +24,7 @@ from tests.runtime.workers import Faulty, auntil, fresh, in_loop, info, results,
 
 def test_a_running_coroutine_is_cancelled_soon_after_somebody_asked(store: Store, store_url: str) -> None:
     """N7."""
+
     async def test() -> None:
         (job,) = submit(store, "sleep_long", '["a"]')
         other = fresh(store_url)
@@ -101,6 +102,7 @@ def test_an_isolated_function_that_will_not_stop_is_killed_with_all_that_it_star
     store: Store, tmp_path: Path
 ) -> None:
     """N7."""
+
     async def test() -> None:
         began = tmp_path / "began"
         (job,) = submit(store, "apart_stubborn", text(began))
@@ -307,6 +309,7 @@ def test_the_time_of_an_isolated_job_runs_from_its_begin_not_from_its_claim(
 @pytest.mark.parametrize("task", ["tell", "apart_far"])
 def test_j13_the_last_word_of_a_job_is_kept_however_fast_it_spoke(store: Store, task: str) -> None:
     """J13."""
+
     async def test() -> None:
         (job,) = submit(store, task, "[100]" if task == "apart_far" else "[100,0]")
         async with working(store, isolation=Isolation(1, tasks=TASKS)):
@@ -319,6 +322,7 @@ def test_j13_the_last_word_of_a_job_is_kept_however_fast_it_spoke(store: Store, 
 
 def test_j13_others_read_the_progress_of_a_running_job(store: Store) -> None:
     """J13."""
+
     async def test() -> None:
         (job,) = submit(store, "tell_plain", '["a"]')
         async with working(store):
