@@ -333,6 +333,7 @@ def test_nothing_is_left_behind_by_a_program_out_of_time(file: Path, how: str) -
 @pytest.mark.parametrize("times", [1, 2])
 def test_n7_a_cancelled_job_ends_its_program(file: Path, times: int) -> None:
     """N7."""
+
     async def body() -> None:
         running = asyncio.create_task(command([PYTHON, "-c", LEAVE, str(file), "child", "stay"]))
         await auntil(number_in(file), "the program runs")
