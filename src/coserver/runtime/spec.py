@@ -14,8 +14,8 @@ import msgspec
 ENVIRONMENT = "COSERVER_SPEC"
 
 LEASE = 8.0
-"""Seconds that a worker's lease lasts. Its jobs begin elsewhere at most a second or two later; and where two renewals in
-a row are late, there is still time for a third."""
+"""Seconds that a worker's lease lasts. Its jobs begin elsewhere at most a second or two later; and where two renewals
+in a row are late, there is still time for a third."""
 RENEWALS = 4
 """How often in that time it is renewed, by the node or by the worker itself."""
 
@@ -26,13 +26,13 @@ class ServiceSpec:
 
     `process` is `images/2`, `run` grows with every start of that process and is never reused. `host` is what the node
     calls its host, None meaning that the system is to be asked. `store` is its URL, password included; `bus` and
-    `token` lead to the node, both None when there is none. `path` goes before `sys.path` (absolute directories), `setup` is `module` or `module:function`, called before `tasks` (modules) are imported.
-    `queues` holds (queue, jobs at once) and `concurrency` caps their sum, None meaning no further cap; without queues
-    and tasks no worker runs. `threads` plain functions run at once, and isolated ones in `isolated` processes, None
-    meaning as many as there are processors. `asgi` and `wsgi` are `module:attribute`, of which
-    at most one is given, with `bind` as `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`. `started` is the file of
-    started jobs (see `runtime.started`), `wake` the directory for a socket that rouses the worker (SQLite only).
-    `log_format` is "text" or "json" (see `coserver.logs`).
+    `token` lead to the node, both None when there is none. `path` goes before `sys.path` (absolute directories),
+    `setup` is `module` or `module:function`, called before `tasks` (modules) are imported. `queues` holds (queue, jobs
+    at once) and `concurrency` caps their sum, None meaning no further cap; without queues and tasks no worker runs.
+    `threads` plain functions run at once, and isolated ones in `isolated` processes, None meaning as many as there are
+    processors. `asgi` and `wsgi` are `module:attribute`, of which at most one is given, with `bind` as `HOST:PORT`,
+    `[HOST]:PORT` or `unix:PATH`. `started` is the file of started jobs (see `runtime.started`), `wake` the directory
+    for a socket that rouses the worker (SQLite only). `log_format` is "text" or "json" (see `coserver.logs`).
     When `max_jobs` have run, it is `max_age` seconds old, or it takes more than `max_memory` bytes, each roughly, the
     process leaves in order for a fresh one to take over. After a request to stop the process is gone within
     `stop_timeout` seconds.
