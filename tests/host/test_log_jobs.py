@@ -20,6 +20,7 @@ def line(data: bytes, **more: Any) -> Record:
     [
         b"job=7 INFO shop: sent",
         b"job=7",
+        b"job=007",
         b"2026-01-31 12:00 WARNING job=7 wrong",
         b'{"message": "sent", "job": 7}',
         b'{"job_id":7}',
@@ -44,6 +45,10 @@ def test_a_line_that_names_the_job_is_its_line(data: bytes) -> None:
         b'{"context": {"job": 7}}',
         b'{"job": 5, "job_id": 7}',
         b'{"job": "seven"}',
+        b"job=" + b"7" * 5000,
+        b'{"job": ' + b"7" * 5000,
+        b'{"job": ' + b"7" * 5000 + b"}",
+        b'{"job": 5, "of": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_a_line_that_speaks_of_something_else_is_not(data: bytes) -> None:

@@ -260,6 +260,26 @@ def test_outcomes_of_a_dead_incarnation_are_late() -> None:
     assert bench.desk.settled()
 
 
+def test_what_jobs_said_is_forgotten_when_nobody_carries_their_outcome() -> None:
+    """One whose incarnation is dead, one whose outcome was late, and one that spoke on after its end was told."""
+    bench = Bench({"a": 3})
+    bench.bring(row(1), row(2), row(3))
+    running = [bench.desk.for_loop.popleft() for _ in range(3)]
+    for job in running:
+        assert bench.desk.begin(job)
+        job.progress(0.5, "half")
+    first, second, third = running
+    assert bench.desk.fail_early(first, done(first), 0.0)
+    bench.desk.settle(bench.load(0.01), [], 0.01)
+    bench.desk.board.take(0.0, [(1, 1)])
+    first.progress(0.6, "on")
+    bench.desk.finish(first, done(first), 0.1, in_loop=True)
+    bench.desk.finish(second, done(second), 0.1, in_loop=True)
+    bench.desk.forget(0.2)
+    bench.desk.finish(third, done(third), 0.3, in_loop=True)
+    assert not bench.desk.board
+
+
 def test_a_loop_that_finishes_a_job_itself_is_not_roused_but_threads_rouse_it() -> None:
     bench = Bench({"a": 1})
     bench.bring(row(1), row(2), row(3))

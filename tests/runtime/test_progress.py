@@ -52,6 +52,17 @@ def test_the_last_word_goes_with_the_end_whenever_it_was_said() -> None:
     assert not clock.board
 
 
+def test_a_forgotten_job_leaves_nothing() -> None:
+    clock = Clock()
+    clock.board.tell(1, 1, 0.1, "")
+    clock.board.take(clock.now)
+    clock.board.tell(1, 1, 0.2, "")
+    clock.board.forget((1, 1))
+    clock.board.forget((2, 1))
+    assert not clock.board
+    assert clock.board.due() == inf
+
+
 def test_what_did_not_arrive_is_kept_unless_a_newer_word_is_there() -> None:
     clock = Clock()
     clock.board.tell(1, 1, 0.1, "")

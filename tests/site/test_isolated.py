@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from pathlib import Path
+from statistics import median
 
 from coserver import Client
 from coserver.model.job import State
@@ -101,7 +102,7 @@ def test_worn_processes_make_room_for_fresh_ones_at_once_and_no_job_is_charged(
     assert len(ended) == 100
     assert len({pid for _, pid in ended}) >= 3
     gaps = [(at - before) / 1e9 for (before, one), (at, other) in itertools.pairwise(ended) if one != other]
-    assert min(gaps) < 1.0, gaps  # a busy machine is slower now and then
+    assert median(gaps) < 1.0, gaps
     assert "has done its part; a fresh process takes over" in site.node_log()
     assert "starts again in" not in site.node_log()
     status = site.process("work/1")

@@ -20,7 +20,7 @@ class OfJob:
     """Told every record in order, tells which are lines of one job; pieces of a long line go with its beginning."""
 
     def __init__(self, job: int) -> None:
-        self._job = job
+        self._job = str(job).encode()
         self._open: dict[tuple[str, str], bool] = {}
 
     def __call__(self, record: Record) -> bool:
@@ -34,14 +34,16 @@ class OfJob:
     def _ours(self, record: Record) -> bool:
         data = record.data
         if not data.startswith(b"{"):
-            found = WORD.search(data)
-            return found is not None and int(found[1]) == self._job
+            return self._is_named(WORD.search(data))
         if KEY.search(data) is None:
             return False
         try:
             entry = json.loads(data)
-        except ValueError:  # the first piece of a very long line, perhaps
-            found = KEY.search(data)
-            return found is not None and int(found[1]) == self._job
+        except (ValueError, RecursionError):  # the first piece of a very long line, perhaps
+            return self._is_named(KEY.search(data))
         said = entry.get("job", entry.get("job_id"))
-        return str(said) == str(self._job)
+        return str(said).encode() == self._job
+
+    def _is_named(self, found: re.Match[bytes] | None) -> bool:
+        """Whether the digits are the job's number. A program may print more of them than a number can have."""
+        return found is not None and (found[1].lstrip(b"0") or b"0") == self._job

@@ -433,6 +433,8 @@ class Desk:
             self._rouse_lane()
         if wanted and (wanted != _FOR_LOOP or not in_loop):
             self._rouse(wanted & ~_FOR_LOOP if in_loop else wanted)
+        if orphan or job.told:
+            self.board.forget(key(job.claimed))
         if orphan:
             self._late([outcome])
         if reached:
@@ -762,6 +764,8 @@ class Desk:
             self._unsure, self._later, self._later_at = [], [], inf
             self._urgent = False
         self._rouse_children()
+        for one in late:
+            self.board.forget(key(one))
         self._late(late)
         return dropped
 

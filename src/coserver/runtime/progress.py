@@ -65,6 +65,12 @@ class Board:
                 self._said.setdefault((word.id, word.claim), word)
                 self._next.setdefault((word.id, word.claim), self._now())
 
+    def forget(self, key: Key) -> None:
+        """A job has ended whose outcome, and with it its last word, nobody carries."""
+        with self._lock:
+            self._said.pop(key, None)
+            self._next.pop(key, None)
+
     def due(self) -> float:
         """Return when something is due next, infinite when nothing is said."""
         if not self._said:

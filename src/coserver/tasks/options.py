@@ -300,11 +300,14 @@ class _Said(msgspec.Struct, omit_defaults=True):
     takes: Takes | None = None
 
 
+_decode = msgspec.json.Decoder(_Said).decode
+
+
 def _read(text: str | None) -> _Said | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=_Said)
+        return _decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return None
 
