@@ -202,8 +202,7 @@ def test_a_late_job_whose_row_somebody_holds_stops_no_other_claim(postgres_url: 
             fine = store.submit([job(), job()])
             assert [held.id for held in claim(store, worker)] == fine
             user.rollback()
-        assert claim(store, worker) == []
-        assert info(store, late).state == State.EXPIRED
+        eventually(lambda: claim(store, worker) == [] and info(store, late).state == State.EXPIRED)
         assert swap(store, worker).next_due is None
     finally:
         store.close()
@@ -263,3 +262,44 @@ def test_a_worker_that_the_store_asks_more_of_cannot_register(store: Store, raw:
     raw("UPDATE coserver_meta SET value = ? WHERE key = 'min_protocol'", str(PROTOCOL))
     worker = join(store)
     assert raw("SELECT protocol FROM coserver_worker WHERE id = ?", worker) == [(PROTOCOL,)]
+
+
+def test_a_late_job_whose_child_somebody_holds_stops_no_claim_and_no_other_expiry(postgres_url: str) -> None:
+    store = open_store(postgres_url)
+    try:
+        worker = join(store)
+        late, other = store.submit([job(begin_by=now() + SECOND), job(begin_by=now() + SECOND)])
+        [child] = store.submit([job(after=(Edge(late),))])
+        with psycopg.connect(postgres_url) as user:
+            store.submit_on(user, [job(after=(Edge(child),))])
+            [fine] = store.submit([job(delay=2 * SECOND)])
+
+            def expired() -> bool:
+                assert claim(store, worker, pairs=[("elsewhere", "a:b")]) == []
+                return info(store, other).state == State.EXPIRED
+
+            eventually(expired)
+            assert info(store, late).state == State.QUEUED
+            assert [held.id for held in eventually(lambda: claim(store, worker))] == [fine]
+            user.rollback()
+        eventually(lambda: claim(store, worker) == [] and info(store, late).state == State.EXPIRED)
+        assert info(store, child).state == State.CANCELLED
+    finally:
+        store.close()
+
+
+def test_a_dead_workers_job_that_somebody_holds_keeps_its_others_from_nobody(postgres_url: str) -> None:
+    store = open_store(postgres_url)
+    try:
+        dead, worker = join(store, token="t"), join(store)
+        one, two, three = store.submit([job() for _ in range(3)])
+        assert len(claim(store, dead)) == 3
+        with psycopg.connect(postgres_url) as user:
+            store.submit_on(user, [job(after=(Edge(two),))])
+            assert sorted(store.bury("t", started=[], note="killed").uncharged) == [one, three]
+            assert [held.id for held in claim(store, worker)] == [one, three]
+            assert info(store, two).state == State.RUNNING
+            user.rollback()
+        assert [held.id for held in claim(store, worker)] == [two]
+    finally:
+        store.close()

@@ -452,9 +452,10 @@ def release_held(session: Session, ids: Sequence[int]) -> tuple[list[int], int]:
     return held, let_go(session, [job for job in held if not rows[job].waits])
 
 
-def expire(session: Session, limit: int) -> tuple[int, int]:
-    """End up to `limit` jobs that have not begun in time; return how many did, and how many others became ready."""
-    late = [row[0] for row in session.rows("overdue", now=session.now, limit=limit)]
+def expire(session: Session, limit: int, *, only: int | None = None) -> tuple[int, int]:
+    """End up to `limit` jobs that have not begun in time, or `only` one of them; return how many did, and how many
+    others became ready."""
+    late = [row[0] for row in session.rows("overdue", now=session.now, limit=limit) if only in (None, row[0])]
     if not late:
         return 0, 0
     rows = lock(session, late)

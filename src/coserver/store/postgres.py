@@ -99,6 +99,7 @@ from coserver.store.records import (
     IDS,
     INLINE,
     KEEP_WORKERS,
+    PASSED_OVER,
     UPKEEP_PER_EXCHANGE,
     Batch,
     Freed,
@@ -313,6 +314,7 @@ class PostgresStore:
         self._pool = Pool(where.conninfo, where.masked)
         self._checked = False
         self._snapshot = ""
+        self._rests_until = 0.0  # no exchange looks before at what is due, since it was passed over
         self._vacuum = Vacuum(self._pool)
         self._home = Home(self.url, self._whereabouts)
 
@@ -543,6 +545,8 @@ class PostgresStore:
             _, live, _, _, _, new, estates, suspects, due, _, _ = header
             if live and want.limit > 0:
                 due_now = due is not None and due <= 0
+                if due_now and (rest := self._rests_until - time.monotonic()) > 0:
+                    due_now, due = False, int(rest * 1e6)
                 moved = ready > 0  # by what the slow path recorded after the claim
                 if new or estates or due_now:
                     upkeep = self._keep(connection, worker, bool(new), due_now, bool(estates))
@@ -550,6 +554,8 @@ class PostgresStore:
                     suspects = suspects or bool(upkeep.crashed)
                     if new or due_now:
                         due = upkeep.wait(run(connection, "next_due", {})[0][0])
+                        if due_now and due == PASSED_OVER:
+                            self._rests_until = time.monotonic() + PASSED_OVER / 1e6
                     moved = moved or upkeep.ready > 0
                 if moved and not claimed:
                     again, claimed, _ = self._swap(connection, worker, Batch(), want)
@@ -732,7 +738,8 @@ class PostgresStore:
             self._expire(connection, done, max(limit, EXPIRED_PER_EXCHANGE))
         if estates:
             run(connection, "expire", {"worker": worker})
-            done.join(_anew(connection, partial(self._rescue, connection, limit)))
+            with suppress(psycopg.errors.LockNotAvailable):  # next time, then
+                done.join(_anew(connection, partial(self._rescue, connection, limit)))
         admitted = self._admit(connection)
         done.ready += admitted.ready
         done.more = admitted.more
@@ -740,6 +747,7 @@ class PostgresStore:
 
     def _rescue(self, connection: Connection, limit: int) -> Freed:
         freed = Freed()
+        run(connection, "impatient", {"ms": PATIENCE})
         for estate in run(connection, "estates", {"grace": GRACE}):
             if freed.rescued >= limit:
                 break
@@ -748,9 +756,30 @@ class PostgresStore:
 
     def _expire(self, connection: Connection, done: Freed, limit: int) -> None:
         now = run(connection, "clock", {})[0][0]
-        if run(connection, "overdue", {"now": now, "limit": 1}):
-            done.expired, ready = _alone(connection, lambda session: endings.expire(session, limit))
-            done.ready += ready
+        late = [row[0] for row in run(connection, "overdue", {"now": now, "limit": limit})]
+        if not late or self._expire_now(connection, done, limit, None, PATIENCE):
+            return
+        until = time.monotonic() + PATIENCE_IN_ALL
+        for job in late:  # some child of some of them is in somebody's hands
+            if time.monotonic() > until:
+                return
+            self._expire_now(connection, done, limit, job, IMPATIENCE)
+
+    @staticmethod
+    def _expire_now(connection: Connection, done: Freed, limit: int, only: int | None, patience: int) -> bool:
+        """End late jobs; False, and none is, if that has to wait for a lock for more than `patience` ms."""
+
+        def change(session: Session) -> tuple[int, int]:
+            session.rows("impatient", ms=patience)
+            return endings.expire(session, limit, only=only)
+
+        try:
+            expired, ready = _alone(connection, change)
+        except psycopg.errors.LockNotAvailable:
+            return False
+        done.expired += expired
+        done.ready += ready
+        return True
 
     def _admit(self, connection: Connection) -> rules.Admitted:
         """Let in who may pass the limits that somebody has to look at."""

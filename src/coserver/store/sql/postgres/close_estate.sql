@@ -4,6 +4,7 @@ WITH closed AS (
     UPDATE coserver_worker w SET state = 2
      WHERE w.id = %(worker)s::bigint AND w.state + 0 = 1
        AND w.ended_at < (date_part('epoch', now()) - %(grace)s::integer) * 1000000
+       AND NOT EXISTS (SELECT 1 FROM coserver_job j WHERE j.worker = %(worker)s::bigint AND j.state = 6)
     RETURNING w.id
 ), folded AS (
     DELETE FROM coserver_count c USING closed WHERE c.worker = ANY (ARRAY[closed.id]) RETURNING c.queue, c.state, c.n
