@@ -516,3 +516,22 @@ def test_what_output_wrote_is_read_back_exactly(site: Keeper, tmp_path: Path) ->
     with LogReader(source(path)) as reader:
         reader.from_start()
         assert texts(reader.read()) == lines
+
+
+def test_a_file_that_was_rotated_before_its_index_was_found_has_its_times_all_the_same(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "1.log"
+    path.touch()
+    with LogReader(source(path)) as reader:
+        reader.from_start()
+        assert texts(reader.read()) == []  # the file is open, and there is no index yet
+        with path.open("ab") as log:
+            log.write(b"one\n")
+        path.rename(tmp_path / "1.log.1")
+        (tmp_path / "1.log.1.idx").write_bytes(output.STAMP.pack(0, 5 * SECOND))
+        write_log(path, [(6 * SECOND, b"two")])
+        assert [(record.data, record.time) for record in reader.read()] == [
+            (b"one", 5 * SECOND),
+            (b"two", 6 * SECOND),
+        ]

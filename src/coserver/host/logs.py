@@ -191,13 +191,15 @@ class _File:
         """Open the index if there is one and if it is certain to be this file's."""
         if not self.stamps.missing:
             return
-        try:
-            fd = os.open(f"{self.path}.idx", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        if _inode(self.path) == self.inode:  # an index is renamed before its log
-            self.stamps = _Stamps(fd)
-        else:
+        # It may have been rotated since it was opened, once or, in a flood, twice.
+        for path in (self.path, *(self.path.with_name(f"{self.path.name}.{number}") for number in (1, 2))):
+            try:
+                fd = os.open(f"{path}.idx", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            if _inode(path) == self.inode:  # an index is renamed before its log
+                self.stamps = _Stamps(fd)
+                return
             os.close(fd)
 
     @property
