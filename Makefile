@@ -30,8 +30,9 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 demo: install
 	@exec $(BIN)/coserver -c examples/librarian/coserver.toml up
 
+# Most tests wait for processes, so two at a time take little more than half as long, also on two cores.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install-dev
 	$(BIN)/ruff format --check src tests bench examples
