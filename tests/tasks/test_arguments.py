@@ -343,7 +343,7 @@ def test_a_result_is_kept_as_json(value: Any, text: str | None) -> None:
         (2**64, "integer beyond 64 bits"),
         ("x" * (9 * 1024 * 1024), "more than 8 MiB"),
     ],
-    ids=repr,
+    ids=["object", "nan", "infinity", "surrogate", "nul", "large number", "long text"],
 )
 def test_a_result_that_cannot_be_kept_is_refused(value: Any, said: str) -> None:
     with pytest.raises(TypeError, match="cannot keep the") as caught:
