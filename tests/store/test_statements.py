@@ -92,3 +92,13 @@ def test_every_statement_is_used() -> None:
         source = "".join(modules)
         unused = {name for name in names(dialect) if f'"{name}"' not in source}  # type: ignore[arg-type]
         assert unused == set(), dialect
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_every_part_says_what_it_is_for_and_is_used_by_several_statements(dialect: Dialect) -> None:
+    folder = files("coserver.store") / "sql" / dialect
+    texts = [(folder / f"{name}.sql").read_text("utf-8") for name in names(dialect)]
+    for part in (folder / "parts").iterdir():
+        assert part.read_text("utf-8").startswith("-- "), part.name
+        used = sum(f"@{part.name.removesuffix('.sql')}" in text for text in texts)
+        assert used > 1, part.name

@@ -1,11 +1,14 @@
 """The SQL, out of its files: one statement per file under `sql/DIALECT/`, the same names in both dialects.
 
 A file begins with comment lines that say what the statement is for and why a dialect differs; they are cut off before
-the text goes to the database. Migrations are numbered files of several statements, `migrations/0001_jobs.sql`.
+the text goes to the database. `@NAME` stands for the text of `parts/NAME.sql`: what several statements must say in the
+same words, such as the conditions of an index. Migrations are numbered files of several statements,
+`migrations/0001_jobs.sql`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -25,9 +28,10 @@ class Migration:
 
 @cache
 def statement(dialect: Dialect, name: str) -> str:
-    """Return the statement `name` without its comments."""
+    """Return the statement `name` without its comments, its parts filled in."""
     text = (files("coserver.store") / "sql" / dialect / f"{name}.sql").read_text("utf-8")
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
+    bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
+    return re.sub(r"@(\w+)", lambda found: statement(dialect, f"parts/{found[1]}"), bare)
 
 
 @cache

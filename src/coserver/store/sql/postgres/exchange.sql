@@ -109,7 +109,7 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM me)::integer, NULL,
        EXISTS (SELECT 1 FROM suspect)::integer::smallint,
        least((SELECT min(run_at) FROM coserver_job WHERE state = 4),
              (SELECT min(begin_by) FROM coserver_job
-               WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0),
+               WHERE @may_expire),
              (SELECT min(at) FROM coserver_gate))
            - (date_part('epoch', now()) * 1000000)::bigint,
        CASE WHEN %(lazy)s::boolean AND NOT EXISTS (SELECT 1 FROM claimed c WHERE c.flags & 4 <> 0) THEN set_config('synchronous_commit', 'off', true) END,

@@ -1,5 +1,5 @@
 -- Jobs that have not begun by their time.
 SELECT id FROM coserver_job
- WHERE begin_by > 0 AND begin_by <= %(now)s::bigint AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0
+ WHERE begin_by <= %(now)s::bigint AND @may_expire
  ORDER BY begin_by LIMIT %(limit)s::integer
    FOR UPDATE SKIP LOCKED

@@ -25,9 +25,8 @@ SELECT NOT EXISTS (SELECT 1 FROM me)
     OR coalesce((SELECT min(at) FROM coserver_gate)
                 <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint, false)
     OR EXISTS (SELECT 1 FROM coserver_job
-                WHERE begin_by > 0 AND begin_by <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint
-                  AND begin_by > (date_part('epoch', clock_timestamp()) * 1000000)::bigint - 1000000
-                  AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)
+                WHERE begin_by <= (date_part('epoch', clock_timestamp()) * 1000000)::bigint
+                  AND begin_by > (date_part('epoch', clock_timestamp()) * 1000000)::bigint - 1000000 AND @may_expire)
     OR EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE w.state < 2
                   AND CASE WHEN w.state = 0

@@ -8,7 +8,7 @@ SELECT (SELECT parked FROM coserver_worker WHERE id = :worker AND state = 0),
        (SELECT min(at) FROM (SELECT min(run_at) AS at FROM coserver_job WHERE state = 4
                              UNION ALL
                              SELECT min(begin_by) FROM coserver_job
-                              WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)),
+                              WHERE @may_expire)),
        EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE state = 1
                    OR (state = 0 AND id <> :worker

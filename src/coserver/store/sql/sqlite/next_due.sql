@@ -4,6 +4,6 @@ SELECT min(at)
   FROM (SELECT min(run_at) AS at FROM coserver_job WHERE state = 4
         UNION ALL
         SELECT min(begin_by) FROM coserver_job
-         WHERE begin_by > 0 AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0
+         WHERE @may_expire
         UNION ALL
         SELECT min(at) FROM coserver_gate)

@@ -7,8 +7,7 @@ SELECT EXISTS (SELECT 1 FROM json_each(:queues) q CROSS JOIN json_each(:tasks) t
                   AND NOT EXISTS (SELECT 1 FROM coserver_queue p WHERE p.name = q.value AND p.paused_at IS NOT NULL))
     OR EXISTS (SELECT 1 FROM json_each(:tasks) t CROSS JOIN coserver_job j WHERE j.state = 0 AND j.task = t.value)
     OR EXISTS (SELECT 1 FROM coserver_job WHERE state = 4 AND run_at <= :now)
-    OR EXISTS (SELECT 1 FROM coserver_job
-                WHERE begin_by > 0 AND begin_by <= :now AND begin_by IS NOT NULL AND state < 6 AND attempt = 0 AND crashes = 0)
+    OR EXISTS (SELECT 1 FROM coserver_job WHERE begin_by <= :now AND @may_expire)
     OR EXISTS (SELECT 1 FROM coserver_gate WHERE at <= :now)
     OR EXISTS (SELECT 1 FROM coserver_worker w
                 WHERE state = 1
